@@ -1,0 +1,1 @@
+//! What a service's labels say: routes that can be relied on, and diagnostics for the rest.

@@ -1,0 +1,11 @@
+//! Hiveway: the front door of a Docker Swarm.
+//!
+//! The modules stand in the order in which they depend on each other: each names only modules above
+//! it. The pure ones come first: values in, values out, no socket, no file, no clock of their own.
+
+pub mod timestamp;
+pub mod diagnostic;
+pub mod inventory;
+pub mod routing;
+pub mod spec;
+pub mod labels;

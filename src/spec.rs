@@ -1,0 +1,243 @@
+//! What a service asks for with its labels, validated.
+//!
+//! `labels::parse` is the one door in. Every value here can be relied on: no later step checks it
+//! again, and defaults are filled in.
+
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+
+use crate::routing::host::HostPattern;
+use crate::routing::path::{PathPattern, PathPrefix};
+
+/// Name of the route that a service's own labels make, when they make one.
+pub const DEFAULT_ROUTE: &str = "default";
+
+/// One way to a service. A service has one for its own labels and one for each `routes.<name>`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteSpec {
+    /// The `<name>` of `hiveway.routes.<name>`, or [`DEFAULT_ROUTE`].
+    pub name: String,
+    /// Which requests it takes.
+    pub matches: Matches,
+    /// Listeners that offer it; none for those with `default = true`.
+    pub listeners: Option<Vec<String>>,
+    /// Only edges of this `[provider] instance` offer it; none for every edge.
+    pub instance: Option<String>,
+    /// Where requests go.
+    pub target: Target,
+    /// How they are treated on the way.
+    pub policy: Policy,
+    /// Share of the traffic beside another service with the same conditions, 0 to 1000; none if it
+    /// shares with nobody.
+    pub weight: Option<u16>,
+}
+
+/// Which requests a route takes: those that meet every condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matches {
+    /// Any of these hosts; never empty.
+    pub hosts: Vec<HostPattern>,
+    /// Any of these paths; never empty.
+    pub paths: Vec<PathPattern>,
+    /// Any of these methods; empty for all.
+    pub methods: Vec<Method>,
+    /// Each of these headers has this value.
+    pub headers: Vec<(HeaderName, String)>,
+    /// Each of these query parameters has this value, both percent-decoded.
+    pub queries: Vec<(String, String)>,
+    /// Orders the routes within one host, highest first.
+    pub priority: i32,
+}
+
+impl Default for Matches {
+    fn default() -> Self {
+        Self {
+            hosts: vec![HostPattern::Any],
+            paths: vec![PathPattern::Prefix(PathPrefix::root())],
+            methods: Vec::new(),
+            headers: Vec::new(),
+            queries: Vec::new(),
+            priority: 0,
+        }
+    }
+}
+
+/// Which port of which network a service's replicas are reached on, and how they are spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Port in the container; none for the one that the service publishes.
+    pub port: Option<u16>,
+    /// Protocol that the replica speaks.
+    pub protocol: Protocol,
+    /// Name of the overlay network; none for the only one that edge and service share.
+    pub network: Option<String>,
+}
+
+/// How a replica is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear text.
+    #[default]
+    Http,
+    /// HTTP/2 in clear text, by prior knowledge (RFC 9113, section 3.3).
+    H2c,
+}
+
+/// How a route's requests are treated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Client networks that may use the route; empty for all.
+    pub allow: Vec<IpNet>,
+    /// What is removed from the path before it is forwarded.
+    pub strip_prefix: StripPrefix,
+    /// Whether plain requests are sent to https with 308.
+    pub https_redirect: bool,
+    /// How a replica is chosen.
+    pub balance: Balance,
+    /// When a request may go again.
+    pub retry: Retry,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// How long connections to replicas are kept.
+    pub keepalive: KeepAlive,
+    /// How much is let through.
+    pub limits: Limits,
+    /// When a replica that fails is left out.
+    pub eject: Eject,
+}
+
+/// What `strip-prefix` removes; the removed part goes to `X-Forwarded-Prefix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StripPrefix {
+    /// Nothing.
+    #[default]
+    Off,
+    /// The prefix by which the route was chosen.
+    Matched,
+    /// This prefix, where the path has it.
+    Prefix(PathPrefix),
+}
+
+/// How a replica is chosen among those that take requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// The one with fewer requests in flight, of two drawn at random.
+    #[default]
+    LeastRequest,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// When a request may be sent again, to a replica that has not been tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries, 0 to 5. Tries of which no byte was sent are not counted.
+    pub attempts: u8,
+    /// What is retried beyond what provably never ran.
+    pub on: RetryOn,
+    /// Retries as a share of the service's requests, in percent; ten a second are always allowed.
+    pub budget_percent: u8,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 2, on: RetryOn { reset: true, ..RetryOn::default() }, budget_percent: 20 }
+    }
+}
+
+/// Failures after which an idempotent request may be sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn {
+    /// The connection broke before the response head.
+    pub reset: bool,
+    /// The replica answered 502.
+    pub bad_gateway: bool,
+    /// The replica answered 503.
+    pub unavailable: bool,
+    /// The replica answered 504.
+    pub gateway_timeout: bool,
+    /// The response head did not come in time.
+    pub timeout: bool,
+}
+
+/// How long each step may take; none is without limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection to one replica.
+    pub connect: Duration,
+    /// From the last byte of the request to the response head.
+    pub response_header: Option<Duration>,
+    /// Without a byte in either direction.
+    pub stream_idle: Duration,
+    /// Without a byte in either direction once the connection was upgraded.
+    pub upgrade_idle: Duration,
+    /// For a replica to be there.
+    pub queue: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            response_header: Some(Duration::from_secs(60)),
+            stream_idle: Duration::from_secs(5 * 60),
+            upgrade_idle: Duration::from_secs(60 * 60),
+            queue: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How long a connection to a replica is kept for further requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Unused; none for the protocol's default: 1.5 s for HTTP/1, which is below what servers close
+    /// at (gunicorn 2 s, Node 5 s), and 5 min for HTTP/2.
+    pub idle: Option<Duration>,
+    /// After this many requests; none for no limit.
+    pub requests: Option<u64>,
+    /// After this time; none for no limit.
+    pub age: Option<Duration>,
+}
+
+/// How much of a route's traffic one edge lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's body; more is answered with 413.
+    pub body: Option<u64>,
+    /// Requests in flight; more are answered with 503.
+    pub inflight: Option<u64>,
+    /// Requests waiting for a replica; more are answered with 503.
+    pub queue: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: None, inflight: None, queue: 1000 }
+    }
+}
+
+/// When a replica that answers with failures is left out, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eject {
+    /// After this many failures in a row, at least 1.
+    pub consecutive: u32,
+    /// The first time; each further ejection in a row lasts as much longer.
+    pub base: Duration,
+    /// At most.
+    pub max: Duration,
+    /// At most this share of the replicas, in percent; one of two always, the last never.
+    pub max_percent: u8,
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            base: Duration::from_secs(10),
+            max: Duration::from_secs(300),
+            max_percent: 50,
+        }
+    }
+}
