@@ -9,3 +9,7 @@ pub mod inventory;
 pub mod routing;
 pub mod spec;
 pub mod labels;
+
+// Edges: one outside thing each. They carry, they do not decide.
+
+pub mod clock;

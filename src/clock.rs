@@ -1,0 +1,23 @@
+//! The only reader of time.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::timestamp::Timestamp;
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// The time now. In a test with paused time it is the paused one.
+pub fn now() -> Timestamp {
+    let start = *START.get_or_init(Instant::now);
+    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Timestamp::from_micros(micros)
+}
+
+/// Seconds since 1970, for people and for metrics; never for a decision.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+pub fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
