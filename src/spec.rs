@@ -136,7 +136,7 @@ pub struct Retry {
     /// Further tries, 0 to 5. Tries of which no byte was sent are not counted.
     pub attempts: u8,
     /// What is retried beyond what provably never ran.
-    pub on: RetryOn,
+    pub on: Vec<RetryOn>,
     /// Retries as a share of the service's requests, in percent; ten a second are always allowed.
     pub budget_percent: u8,
 }
@@ -147,19 +147,19 @@ impl Default for Retry {
     }
 }
 
-/// Failures after which an idempotent request may be sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RetryOn {
+/// A failure after which an idempotent request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOn {
     /// The connection broke before the response head.
-    pub reset: bool,
+    Reset,
     /// The replica answered 502.
-    pub bad_gateway: bool,
+    BadGateway,
     /// The replica answered 503.
-    pub unavailable: bool,
+    Unavailable,
     /// The replica answered 504.
-    pub gateway_timeout: bool,
+    GatewayTimeout,
     /// The response head did not come in time.
-    pub timeout: bool,
+    Timeout,
 }
 
 /// How long each step may take; none is without limit.
