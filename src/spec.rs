@@ -143,7 +143,7 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 2, on: RetryOn { reset: true, ..RetryOn::default() }, budget_percent: 20 }
+        Self { attempts: 2, on: vec![RetryOn::Reset], budget_percent: 20 }
     }
 }
 
