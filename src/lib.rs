@@ -9,6 +9,10 @@ pub mod inventory;
 pub mod routing;
 pub mod spec;
 pub mod labels;
+pub mod health;
+pub mod retry;
+pub mod upstream;
+pub mod balance;
 
 // Edges: one outside thing each. They carry, they do not decide.
 

@@ -181,9 +181,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
-            response_header: Some(Duration::from_secs(60)),
-            stream_idle: Duration::from_secs(5 * 60),
-            upgrade_idle: Duration::from_secs(60 * 60),
+            response_header: Some(Duration::from_mins(1)),
+            stream_idle: Duration::from_mins(5),
+            upgrade_idle: Duration::from_hours(1),
             queue: Duration::from_secs(5),
         }
     }
@@ -236,7 +236,7 @@ impl Default for Eject {
         Self {
             consecutive: 5,
             base: Duration::from_secs(10),
-            max: Duration::from_secs(300),
+            max: Duration::from_mins(5),
             max_percent: 50,
         }
     }

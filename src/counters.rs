@@ -1,0 +1,178 @@
+//! What is counted about requests, in one cell per core.
+//!
+//! A core writes only its own cell, so its lock is free but for the moment of a scrape, and no line
+//! of memory travels between cores. `metrics` sums the cells when Prometheus asks.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use foldhash::{HashMap, HashMapExt};
+
+/// Upper bounds of the latency buckets in seconds; twelve, so that series stay few.
+pub const LATENCY_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// One value of `T` per core.
+#[derive(Debug)]
+pub struct PerCore<T> {
+    cells: Box<[CachePadded<Mutex<T>>]>,
+}
+
+impl<T: Default> PerCore<T> {
+    /// Cells for that many cores, at least one.
+    pub fn new(cores: usize) -> Self {
+        let cells = (0..cores.max(1)).map(|_| CachePadded::new(Mutex::default()));
+        Self { cells: cells.collect() }
+    }
+
+    /// The cell of one core; a core that does not exist shares the first one's.
+    ///
+    /// # Panics
+    /// Never: there is always a first cell.
+    pub fn of(&self, core: usize) -> MutexGuard<'_, T> {
+        let first = self.cells.first();
+        let cell = self.cells.get(core).or(first);
+        #[expect(clippy::expect_used, reason = "`new` makes at least one cell")]
+        let cell = cell.expect("at least one cell");
+        cell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All cells, one after the other.
+    pub fn each(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
+        self.cells.iter().map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How long something took, as Prometheus wants it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Observations in each bucket, not accumulated; the last is beyond all bounds.
+    pub buckets: [u64; LATENCY_BUCKETS.len() + 1],
+    /// All of them together, in seconds.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// Counts one.
+    pub fn observe(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let at = LATENCY_BUCKETS.partition_point(|bound| *bound < seconds);
+        if let Some(bucket) = self.buckets.get_mut(at) {
+            *bucket = bucket.saturating_add(1);
+        }
+        self.sum += seconds;
+    }
+
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket = bucket.saturating_add(more);
+        }
+        self.sum += other.sum;
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// Words of counters that only grow.
+#[derive(Clone, Debug)]
+pub struct Tally<K>(HashMap<K, u64>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + std::hash::Hash + Copy> Tally<K> {
+    /// Counts one of this kind.
+    pub fn count(&mut self, kind: K) {
+        let seen = self.0.entry(kind).or_default();
+        *seen = seen.saturating_add(1);
+    }
+
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, more) in &other.0 {
+            let seen = self.0.entry(*kind).or_default();
+            *seen = seen.saturating_add(*more);
+        }
+    }
+
+    /// Each kind that was seen, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (K, u64)> {
+        self.0.iter().map(|(kind, count)| (*kind, *count))
+    }
+}
+
+/// A method as a metric label: what a client makes up becomes `OTHER`.
+pub fn method_word(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+/// One core's view of one route.
+#[derive(Debug, Default)]
+pub struct RouteCell {
+    /// By listener, method and status code.
+    pub requests: Tally<(usize, &'static str, u16)>,
+    /// From the request head to the last byte of the response.
+    pub duration: Histogram,
+    /// Bytes of request bodies.
+    pub request_bytes: u64,
+    /// Bytes of response bodies.
+    pub response_bytes: u64,
+}
+
+/// One core's view of one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCell {
+    /// By outcome.
+    pub requests: Tally<&'static str>,
+    /// From the request's last byte to the response head.
+    pub response: Histogram,
+    /// Second tries after this endpoint failed, by reason.
+    pub retries: Tally<&'static str>,
+    /// Times it was left out for failing, by reason.
+    pub ejections: Tally<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_falls_into_the_first_bucket_that_is_not_below_it() {
+        let mut histogram = Histogram::default();
+        for micros in [1, 1000, 1001, 20_000_000] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        assert_eq!(histogram.buckets.first(), Some(&2));
+        assert_eq!(histogram.buckets.get(1), Some(&1));
+        assert_eq!(histogram.buckets.last(), Some(&1));
+        assert_eq!(histogram.count(), 4);
+    }
+
+    #[test]
+    fn a_core_that_does_not_exist_still_counts() {
+        let cells = PerCore::<EndpointCell>::new(2);
+        cells.of(0).requests.count("ok");
+        cells.of(1).requests.count("ok");
+        cells.of(9).requests.count("ok");
+        let mut all = Tally::default();
+        cells.each().for_each(|cell| all.add(&cell.requests));
+        assert_eq!(all.iter().collect::<Vec<_>>(), [("ok", 3)]);
+    }
+}

@@ -1,0 +1,224 @@
+//! The replicas of one service on one port, and what all cores know of them.
+//!
+//! An [`Upstream`] outlives every routing table that names it, an [`Endpoint`] every set that holds
+//! it: in-flight counts and health are carried over by carrying over the `Arc`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::health::{Health, State, Transition};
+use crate::retry::RetryBudget;
+use crate::spec::{Eject, Protocol};
+use crate::timestamp::Timestamp;
+
+/// What makes two routes share their replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamKey {
+    /// Swarm's id of the service: a service that is removed and made again is another one.
+    pub service_id: String,
+    /// Port the replicas listen on.
+    pub port: u16,
+    /// How they are spoken to.
+    pub protocol: Protocol,
+    /// Id of the network they are reached on; empty for fixed addresses.
+    pub network: String,
+}
+
+/// The endpoints of one service on one port.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What it is the endpoints of.
+    pub key: UpstreamKey,
+    /// Full name of the service.
+    pub service: String,
+    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// Tasks that the service wants to have; while it is 0, nobody waits for one.
+    desired: AtomicU64,
+    /// Requests that have been taken and are not answered to the end.
+    pub in_flight: AtomicU64,
+    /// Requests that wait for an endpoint.
+    pub waiting: AtomicU64,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    last_request: AtomicU64,
+    /// Extra tries that are still allowed.
+    pub retry_budget: RetryBudget,
+    /// An endpoint may have become usable: waiting requests look again.
+    pub arrivals: Notify,
+    /// Somebody has reason to doubt the set: ask DNS now.
+    pub doubts: Notify,
+}
+
+impl Upstream {
+    /// An upstream without endpoints.
+    pub fn new(key: UpstreamKey, service: &str, desired: u64) -> Self {
+        Self {
+            key,
+            service: service.to_owned(),
+            endpoints: ArcSwap::default(),
+            desired: AtomicU64::new(desired),
+            in_flight: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
+            last_request: AtomicU64::new(0),
+            retry_budget: RetryBudget::default(),
+            arrivals: Notify::new(),
+            doubts: Notify::new(),
+        }
+    }
+
+    /// The endpoints now, in the order of their addresses.
+    pub fn endpoints(&self) -> arc_swap::Guard<Arc<Vec<Arc<Endpoint>>>> {
+        self.endpoints.load()
+    }
+
+    /// Replaces the endpoints; requests that wait for one look again.
+    pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
+        self.endpoints.store(Arc::new(endpoints));
+        self.arrivals.notify_waiters();
+    }
+
+    /// Whether the service wants any task at all.
+    pub fn wants_tasks(&self) -> bool {
+        self.desired.load(Relaxed) > 0
+    }
+
+    /// Tells how many tasks the service wants. When it wants none, nobody needs to wait any longer.
+    pub fn set_desired(&self, desired: u64) {
+        self.desired.store(desired, Relaxed);
+        self.arrivals.notify_waiters();
+    }
+
+    /// The next number of a count that all cores share.
+    pub fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Relaxed)
+    }
+
+    /// A request came. True if the last one was so long ago that the set may be old.
+    pub fn requested(&self, now: Timestamp, fresh_for: std::time::Duration) -> bool {
+        let before = self.last_request.load(Relaxed);
+        if now.since(Timestamp::from_micros(before)) < fresh_for && before != 0 {
+            // Written once in a while only: every core would else write this line with each request.
+            if now.since(Timestamp::from_micros(before)) > fresh_for / 8 {
+                self.last_request.store(now.as_micros(), Relaxed);
+            }
+            return false;
+        }
+        self.last_request.store(now.as_micros(), Relaxed);
+        true
+    }
+
+    /// When the last request came, give or take an eighth of `fresh_for`.
+    pub fn last_request(&self) -> Timestamp {
+        Timestamp::from_micros(self.last_request.load(Relaxed))
+    }
+
+    /// Counts a failure against an endpoint, and ejects it if the others can do without.
+    pub fn endpoint_failed(
+        &self,
+        endpoint: &Endpoint,
+        now: Timestamp,
+        policy: &Eject,
+    ) -> Option<Transition> {
+        endpoint.health.failed(now, policy, self.can_do_without(endpoint, now, policy))
+    }
+
+    /// Whether one more may be ejected: at most the given share, at least one when there are two,
+    /// and never the last that takes requests.
+    fn can_do_without(&self, endpoint: &Endpoint, now: Timestamp, policy: &Eject) -> bool {
+        let endpoints = self.endpoints();
+        let (mut ejected, mut others) = (0_usize, 0_usize);
+        for other in endpoints.iter().filter(|other| other.id != endpoint.id) {
+            match other.health.state(now) {
+                State::Healthy => others = others.saturating_add(1),
+                State::Ejected => ejected = ejected.saturating_add(1),
+                State::Draining | State::Pending | State::Down => {}
+            }
+        }
+        let all = others.saturating_add(ejected).saturating_add(1);
+        let share = all.saturating_mul(policy.max_percent.into()) / 100;
+        others > 0 && ejected < share.max(1)
+    }
+}
+
+/// Tells endpoints apart for as long as the process runs; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(u64);
+
+impl EndpointId {
+    /// One that no other endpoint has.
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
+/// One replica.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Tells it from all others.
+    pub id: EndpointId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How it is called in metrics and logs: `shop_web.3`. The address until its task is known.
+    pub name: ArcSwap<String>,
+    /// Whether it may take requests.
+    pub health: Health,
+    /// Requests sent to it and not answered to the end: the load that balancing compares.
+    in_flight: AtomicUsize,
+    /// Connections to it that wait for a request, on all cores.
+    pub idle_connections: AtomicUsize,
+    /// All connections to it, on all cores.
+    pub connections: AtomicUsize,
+}
+
+impl Endpoint {
+    /// An endpoint that nobody has reached yet.
+    pub fn new(address: SocketAddr, name: &str) -> Self {
+        Self {
+            id: EndpointId::next(),
+            address,
+            name: ArcSwap::from_pointee(name.to_owned()),
+            health: Health::default(),
+            in_flight: AtomicUsize::new(0),
+            idle_connections: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        }
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Counts a request for as long as the guard lives.
+    #[must_use = "the request stops counting as in flight when the guard is dropped"]
+    pub fn start_request(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight { endpoint: Arc::clone(self) }
+    }
+}
+
+/// A request in flight. It rides in the response's body, since a head comes long before its last
+/// byte, and is given back when the body ends, the client leaves, or a task panics.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+}
+
+impl InFlight {
+    /// Where the request is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+    }
+}
