@@ -4,9 +4,13 @@
 //! it. The pure ones come first: values in, values out, no socket, no file, no clock of their own.
 
 pub mod timestamp;
+pub mod quantity;
+pub mod suggest;
+pub mod source;
 pub mod diagnostic;
 pub mod inventory;
 pub mod routing;
+pub mod value;
 pub mod spec;
 pub mod labels;
 pub mod health;

@@ -1,0 +1,162 @@
+//! Settings that say who may use a route, how much of it, and how replicas are watched.
+
+use super::{Draft, Setting, State, Written, add, only_check, put};
+use crate::labels::value as label_value;
+use crate::value::{self, Mistake};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::live(
+        ["allow", "list of CIDRs", "all", "others get 403; by the client's real address"],
+        |to, it| add(&mut to.route.policy.allow, value::list(it.text, value::network)),
+    ),
+    Setting {
+        state: State::Refused("ask for a password"),
+        ..Setting::live(
+            ["basic-auth", "name of a secret with htpasswd lines", "off", "others get 401"],
+            |_, it| only_check(value::name(it.text)),
+        )
+    },
+    Setting::live(
+        ["https-redirect", "`true` or `false`", "`false`", "plain requests get 308 to https"],
+        |to, it| put(&mut to.route.policy.https_redirect, value::boolean(it.text)),
+    ),
+    Setting::later(
+        [
+            "tls",
+            "`auto` or `acme`",
+            "`auto`",
+            "`auto` serves the host when a certificate for it is there; `acme` obtains one",
+        ],
+        |_, it| only_check(value::choice(it.text, &[("auto", ()), ("acme", ())])),
+    ),
+    Setting::later(
+        ["hsts", "duration", "off", "Strict-Transport-Security for this long"],
+        |_, it| only_check(value::duration(it.text)),
+    ),
+    Setting::later(
+        [
+            "client-auth",
+            "`required` or `optional`",
+            "off",
+            "client certificates are asked for on the route's hosts; `required` closes the route so far",
+        ],
+        client_auth,
+    ),
+    Setting::later(
+        [
+            "upstream-tls.ca",
+            "name of a secret",
+            "bundled roots",
+            "whom to trust, for `https` and `grpcs`",
+        ],
+        |_, it| only_check(value::name(it.text)),
+    ),
+    Setting::later(
+        [
+            "upstream-tls.server-name",
+            "host name",
+            "the request's host",
+            "whom to expect, for `https` and `grpcs`",
+        ],
+        |_, it| only_check(label_value::host_name(it.text)),
+    ),
+    Setting::later(
+        [
+            "upstream-tls.verify",
+            "`true` or `false`",
+            "`true`",
+            "whether the replica's certificate is verified",
+        ],
+        |_, it| only_check(value::boolean(it.text)),
+    ),
+    Setting::live(
+        ["limit.body", "size or `none`", "none", "bytes of a request's body; more get 413"],
+        |to, it| put(&mut to.route.policy.limits.body, value::optional(it.text, value::size)),
+    ),
+    Setting::live(
+        [
+            "limit.inflight",
+            "number or `none`",
+            "none",
+            "requests at once; more get 503 with `Retry-After`",
+        ],
+        |to, it| put(&mut to.route.policy.limits.inflight, value::optional(it.text, at_least_one)),
+    ),
+    Setting::live(
+        [
+            "limit.queue",
+            "number",
+            "1000",
+            "requests that wait for a replica; more get 503 with `Retry-After`",
+        ],
+        |to, it| {
+            put(&mut to.route.policy.limits.queue, value::number(it.text, 0..=u64::MAX, "1000"))
+        },
+    ),
+    Setting::later(
+        ["limit.connections", "number or `none`", "none", "connections to one replica"],
+        |_, it| only_check(value::optional(it.text, at_least_one)),
+    ),
+    Setting::later(
+        [
+            "health.path",
+            "path",
+            "off",
+            "active check; any 2xx or 3xx unless `health.status` says otherwise",
+        ],
+        |_, it| only_check(label_value::check_path(it.text)),
+    ),
+    Setting::later(
+        [
+            "health.interval",
+            "duration",
+            "5s",
+            "between checks, give or take 20 %; 30s without traffic",
+        ],
+        |_, it| only_check(value::time_limit(it.text)),
+    ),
+    Setting::later(["health.timeout", "duration", "2s", "for the answer to a check"], |_, it| {
+        only_check(value::time_limit(it.text))
+    }),
+    Setting::later(
+        ["health.rise", "number", "1", "successes in a row that make a replica healthy"],
+        |_, it| only_check(value::number(it.text, 1..=100, "1")),
+    ),
+    Setting::later(
+        ["health.fall", "number", "3", "failures in a row that make it unhealthy"],
+        |_, it| only_check(value::number(it.text, 1..=100, "3")),
+    ),
+    Setting::later(
+        ["health.status", "list of statuses or ranges", "200-399", "answers that count as success"],
+        |_, it| only_check(value::list(it.text, label_value::statuses)),
+    ),
+    Setting::later(
+        ["health.host", "host name", "the replica's address", "`Host` of a check"],
+        |_, it| only_check(label_value::host_name(it.text)),
+    ),
+    Setting::later(
+        ["health.port", "1-65535", "the route's port", "port that is checked"],
+        |_, it| only_check(value::port(it.text)),
+    ),
+    Setting::later(
+        ["health.grpc-service", "name", "empty", "what a gRPC check asks for"],
+        |_, it| only_check(label_value::grpc_service(it.text)),
+    ),
+];
+
+fn at_least_one(text: &str) -> Result<u64, Mistake> {
+    value::number(text, 1..=u64::MAX, "1000")
+}
+
+/// A route that lets everybody in when it was told to ask for certificates would be no route but a
+/// hole, so `required` closes it.
+fn client_auth(_: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
+    if value::choice(it.text, &[("required", true), ("optional", false)])? {
+        let problem = "asks for client certificates, which this version cannot do; the route stays \
+                       closed";
+        let help = "limit the route to known networks with `allow`, or check clients in the \
+                    service itself";
+        return Err(Mistake::new(problem, help, ""));
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Kinds of values that only labels have.
+
+use http::{HeaderName, HeaderValue, Method};
+use regex::RegexBuilder;
+
+use crate::routing::host::HostName;
+use crate::routing::path::{self, PathPattern, PathPrefix};
+use crate::spec::{Balance, RetryOn, StripPrefix};
+use crate::value::{self, Mistake};
+
+/// Most memory that one compiled expression may take, in bytes.
+const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// A protocol that can be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WrittenProtocol {
+    Http,
+    H2c,
+    Grpc,
+    /// Known, but not spoken yet.
+    Refused,
+}
+
+pub(super) fn protocol(text: &str) -> Result<WrittenProtocol, Mistake> {
+    let words = [
+        ("http", WrittenProtocol::Http),
+        ("h2c", WrittenProtocol::H2c),
+        ("grpc", WrittenProtocol::Grpc),
+        ("https", WrittenProtocol::Refused),
+        ("grpcs", WrittenProtocol::Refused),
+        ("tcp", WrittenProtocol::Refused),
+        ("tls-passthrough", WrittenProtocol::Refused),
+    ];
+    value::choice(&text.to_ascii_lowercase(), &words)
+}
+
+pub(super) fn path_prefix(text: &str) -> Result<PathPattern, Mistake> {
+    prefix(text).map(PathPattern::Prefix)
+}
+
+pub(super) fn path_exact(text: &str) -> Result<PathPattern, Mistake> {
+    plain_path(text).map(|path| PathPattern::Exact(path.into()))
+}
+
+/// The expression is not a list: commas are part of it.
+pub(super) fn path_regex(text: &str) -> Result<PathPattern, Mistake> {
+    if text.is_empty() {
+        return Err(Mistake::new("is empty", "write an expression", "^/v[0-9]+/"));
+    }
+    let regex = RegexBuilder::new(text).size_limit(REGEX_SIZE_LIMIT).build();
+    regex.map(PathPattern::Regex).map_err(|error| invalid_regex(&error))
+}
+
+fn invalid_regex(error: &regex::Error) -> Mistake {
+    if matches!(error, regex::Error::CompiledTooBig(_)) {
+        let help = "write a simpler expression; long counted repetitions cost most";
+        return Mistake::new("takes more than 1 MiB when it is compiled", help, "");
+    }
+    // The error is a drawing over several lines; its last one says what is wrong.
+    let reason = error.to_string();
+    let reason = reason.lines().last().unwrap_or_default();
+    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+    let problem = format!("is not a regular expression ({reason})");
+    Mistake::new(problem, "write it in the syntax of Rust's `regex`", "^/v[0-9]+/")
+}
+
+fn prefix(text: &str) -> Result<PathPrefix, Mistake> {
+    let normal = plain_path(text)?;
+    normal.parse().map_err(invalid_path)
+}
+
+/// A path in normal form, without the query and fragment that it could never match.
+fn plain_path(text: &str) -> Result<String, Mistake> {
+    if text.contains(|letter: char| letter.is_whitespace() || matches!(letter, '?' | '#' | '*')) {
+        let help = "write a plain path: no query, no `*`, no spaces; `path-regex` takes an \
+                    expression";
+        return Err(Mistake::new("is not a plain path", help, "/api"));
+    }
+    path::normalize(text).map(Into::into).map_err(invalid_path)
+}
+
+fn invalid_path(error: path::InvalidPath) -> Mistake {
+    Mistake::new(error.to_string(), "write a path from the root on", "/api")
+}
+
+/// A path for a request of ours; it may have a query.
+pub(super) fn check_path(text: &str) -> Result<(), Mistake> {
+    let path = text.split('?').next().unwrap_or_default();
+    plain_path(path).map(|_| ())
+}
+
+/// Methods are told apart by case (RFC 9110, section 9.1), and all that are in use are capitals.
+pub(super) fn method(text: &str) -> Result<Method, Mistake> {
+    Method::from_bytes(text.to_ascii_uppercase().as_bytes())
+        .map_err(|_| Mistake::new("is not a method", "write methods by their names", "GET"))
+}
+
+pub(super) fn header_name(text: &str) -> Result<HeaderName, Mistake> {
+    text.parse().map_err(|_| {
+        let problem = format!("asks for `{text}`, which is not the name of a header");
+        Mistake::new(problem, "write `header.` and the header's name, like `header.x-tenant`", "")
+    })
+}
+
+pub(super) fn header_value(text: &str) -> Result<String, Mistake> {
+    HeaderValue::from_str(text).map(|_| text.to_owned()).map_err(|_| {
+        Mistake::new("is not the value of a header", "write printable characters only", "")
+    })
+}
+
+/// Listeners are named in lower case.
+pub(super) fn listener(text: &str) -> Result<String, Mistake> {
+    value::name(&text.to_ascii_lowercase())
+}
+
+pub(super) fn host_name(text: &str) -> Result<HostName, Mistake> {
+    text.parse().map_err(|_| {
+        Mistake::new("is not a host name", "write it without scheme and port", "shop.example.com")
+    })
+}
+
+/// A name as cookies have (RFC 9110, section 5.6.2: a token).
+pub(super) fn token(text: &str, example: &str) -> Result<(), Mistake> {
+    let special = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || special(byte)) {
+        return Ok(());
+    }
+    Err(Mistake::new("is not a name", "write letters, digits, `-`, `_` and `.` only", example))
+}
+
+pub(super) fn grpc_service(text: &str) -> Result<(), Mistake> {
+    if text.is_empty() { Ok(()) } else { value::name(text).map(|_| ()) }
+}
+
+pub(super) fn percent(text: &str) -> Result<u8, Mistake> {
+    value::number(text.strip_suffix('%').unwrap_or(text).trim_end(), 0..=100, "20")
+}
+
+pub(super) fn strip_prefix(text: &str) -> Result<StripPrefix, Mistake> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(StripPrefix::Matched),
+        "false" => Ok(StripPrefix::Off),
+        _ => prefix(text).map(StripPrefix::Prefix).map_err(|mistake| Mistake {
+            help: "write `true`, `false` or the prefix to remove".to_owned(),
+            ..mistake
+        }),
+    }
+}
+
+pub(super) fn retry_on(text: &str) -> Result<Vec<RetryOn>, Mistake> {
+    let words = [
+        ("reset", RetryOn::Reset),
+        ("502", RetryOn::BadGateway),
+        ("503", RetryOn::Unavailable),
+        ("504", RetryOn::GatewayTimeout),
+        ("timeout", RetryOn::Timeout),
+    ];
+    value::list(text, |entry| value::choice(&entry.to_ascii_lowercase(), &words))
+}
+
+/// A way to balance that this version does not have yet falls back to the default with a remark.
+pub(super) fn balance(text: &str, remarks: &mut Vec<Mistake>) -> Result<Balance, Mistake> {
+    let key = text.strip_prefix("hash:header:").or_else(|| text.strip_prefix("hash:cookie:"));
+    let known = match key {
+        Some(name) => token(name, "hash:header:x-tenant").map(|()| None)?,
+        None => value::choice(
+            text,
+            &[
+                ("least-request", Some(Balance::LeastRequest)),
+                ("round-robin", Some(Balance::RoundRobin)),
+                ("ewma", None),
+                ("hash:client-ip", None),
+                ("hash:header:<name>", None),
+                ("hash:cookie:<name>", None),
+            ],
+        )?,
+    };
+    if known.is_none() {
+        let problem = "is understood, but this version balances by `least-request` instead";
+        let help = "leave it if it may take effect with a later version";
+        remarks.push(Mistake::new(problem, help, ""));
+    }
+    Ok(known.unwrap_or_default())
+}
+
+/// One status or a range of them, as `200-399`.
+pub(super) fn statuses(text: &str) -> Result<(), Mistake> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let status = |text| value::number(text, 100..=599_u16, "");
+    match (status(first), status(last)) {
+        (Ok(first), Ok(last)) if first <= last => Ok(()),
+        _ => {
+            let help = "write statuses from 100 to 599, or ranges of them";
+            Err(Mistake::new("is not a range of statuses", help, "200-399"))
+        }
+    }
+}
