@@ -13,3 +13,4 @@ pub mod labels;
 // Edges: one outside thing each. They carry, they do not decide.
 
 pub mod clock;
+pub mod docker;
