@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod routing;
 pub mod spec;
 pub mod labels;
+pub mod membership;
 
 // Edges: one outside thing each. They carry, they do not decide.
 
