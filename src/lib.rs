@@ -15,3 +15,4 @@ pub mod membership;
 
 pub mod clock;
 pub mod docker;
+pub mod dns;
