@@ -16,3 +16,4 @@ pub mod membership;
 pub mod clock;
 pub mod docker;
 pub mod dns;
+pub mod provider;
