@@ -25,8 +25,8 @@ pub struct SwarmService {
     pub name: String,
     /// The stack it was deployed with (label `com.docker.stack.namespace`).
     pub stack: Option<String>,
-    /// When it was created: RFC 3339 in UTC, so that text order is age order. Of two services that
-    /// claim the same traffic the older one has it.
+    /// When it was created: RFC 3339 in UTC with nine digits of a second, so that text order is age
+    /// order. Of two services that claim the same traffic the older one has it.
     pub created_at: String,
     /// The service's own labels, `deploy.labels` of a stack file; only those of Hiveway.
     pub labels: BTreeMap<String, String>,
@@ -89,6 +89,9 @@ pub struct SwarmTask {
     pub id: String,
     /// What tells it from its siblings across restarts: the slot, or the node of a global service.
     pub slot: String,
+    /// When it was created, written like [`SwarmService::created_at`]: of two tasks in one slot it
+    /// tells the newer one.
+    pub created_at: String,
     /// Whether Swarm wants it to run and says that it does.
     pub running: bool,
     /// Its address on each network, by network id.

@@ -14,10 +14,15 @@ pub mod value;
 pub mod spec;
 pub mod labels;
 pub mod health;
+pub mod counters;
 pub mod retry;
 pub mod upstream;
 pub mod balance;
+pub mod membership;
 
 // Edges: one outside thing each. They carry, they do not decide.
 
 pub mod clock;
+pub mod docker;
+pub mod dns;
+pub mod provider;

@@ -1,0 +1,124 @@
+//! Where the inventory comes from, kept up to date.
+//!
+//! A provider runs beside everything else and never fails: what goes wrong is logged once, counted,
+//! and tried again, and until then the last inventory stands. `docker` reads an engine, `file` a
+//! list that a person wrote. Nothing is decided here; whoever follows parses and compiles.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Notify, watch};
+
+use crate::clock;
+use crate::inventory::{Inventory, Network};
+use crate::timestamp::Timestamp;
+
+pub mod docker;
+pub mod file;
+
+/// One state of the Swarm. Another one is published only if it differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// What the Swarm runs.
+    pub inventory: Arc<Inventory>,
+    /// Networks that this process is attached to, by name; none if it did not find its own task,
+    /// or where there is no Swarm.
+    pub networks: Option<Arc<[Network]>>,
+}
+
+/// What others hold of a provider. When the last one is dropped the provider goes on.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    updates: watch::Receiver<Option<Update>>,
+    shared: Arc<Shared>,
+}
+
+/// What is told about a provider apart from inventories.
+#[derive(Debug, Default)]
+struct Shared {
+    asked: Notify,
+    /// When the list behind the present state was asked for, in microseconds since the start.
+    listed_at: AtomicU64,
+    /// The same for people, as the bits of seconds since 1970.
+    listed_unix: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// The provider's own end: it publishes, counts, and is asked.
+#[derive(Debug)]
+struct Publisher {
+    updates: watch::Sender<Option<Update>>,
+    shared: Arc<Shared>,
+}
+
+fn channel() -> (Provider, Publisher) {
+    let (sender, receiver) = watch::channel(None);
+    let shared = Arc::new(Shared::default());
+    let provider = Provider { updates: receiver, shared: Arc::clone(&shared) };
+    (provider, Publisher { updates: sender, shared })
+}
+
+impl Provider {
+    /// The present state and each one after it; none until the first list has succeeded.
+    pub fn updates(&self) -> watch::Receiver<Option<Update>> {
+        self.updates.clone()
+    }
+
+    /// Asks for a new list at once. Asking often is the same as asking once: lists keep a distance.
+    pub fn ask(&self) {
+        self.shared.asked.notify_one();
+    }
+
+    /// When the last list that succeeded was asked for, whether or not anything had changed;
+    /// [`Timestamp::START`] before the first.
+    pub fn listed_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.shared.listed_at.load(Ordering::Relaxed))
+    }
+
+    /// The same in seconds since 1970, for metrics; 0 before the first.
+    pub fn last_success_unix_seconds(&self) -> f64 {
+        f64::from_bits(self.shared.listed_unix.load(Ordering::Relaxed))
+    }
+
+    /// Lists and event streams that have failed so far.
+    pub fn errors_total(&self) -> u64 {
+        self.shared.errors.load(Ordering::Relaxed)
+    }
+}
+
+impl Publisher {
+    /// A list that was asked for at that time has succeeded. Whether it brought anything new.
+    fn succeeded(
+        &self,
+        inventory: Inventory,
+        networks: Option<Vec<Network>>,
+        at: Timestamp,
+    ) -> bool {
+        let is_new = self.updates.send_if_modified(|current| {
+            let same = current.as_ref().is_some_and(|current| {
+                *current.inventory == inventory
+                    && current.networks.as_deref() == networks.as_deref()
+            });
+            if !same {
+                let networks = networks.map(Arc::from);
+                *current = Some(Update { inventory: Arc::new(inventory), networks });
+            }
+            !same
+        });
+        self.confirmed(at);
+        is_new
+    }
+
+    /// The present state was looked at and still holds.
+    fn confirmed(&self, at: Timestamp) {
+        self.shared.listed_at.store(at.as_micros(), Ordering::Relaxed);
+        self.shared.listed_unix.store(clock::unix_seconds().to_bits(), Ordering::Relaxed);
+    }
+
+    fn failed(&self) {
+        self.shared.errors.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;
