@@ -103,7 +103,7 @@ mod tests {
     use crate::spec::Eject;
 
     fn endpoint(name: &str) -> Arc<Endpoint> {
-        Arc::new(Endpoint::new("127.0.0.1:1".parse().unwrap(), name))
+        Arc::new(Endpoint::new("127.0.0.1:1".parse().unwrap(), name, 1))
     }
 
     /// Endpoints by their states: `h`ealthy, `s`uspect, `e`jected, `d`raining, `p`ending, down `x`.

@@ -16,32 +16,32 @@ pub const LATENCY_BUCKETS: [f64; 12] =
 /// One value of `T` per core.
 #[derive(Debug)]
 pub struct PerCore<T> {
-    cells: Box<[CachePadded<Mutex<T>>]>,
+    first: CachePadded<Mutex<T>>,
+    others: Box<[CachePadded<Mutex<T>>]>,
 }
 
 impl<T: Default> PerCore<T> {
     /// Cells for that many cores, at least one.
     pub fn new(cores: usize) -> Self {
-        let cells = (0..cores.max(1)).map(|_| CachePadded::new(Mutex::default()));
-        Self { cells: cells.collect() }
+        let others = (1..cores).map(|_| CachePadded::default());
+        Self { first: CachePadded::default(), others: others.collect() }
     }
 
     /// The cell of one core; a core that does not exist shares the first one's.
-    ///
-    /// # Panics
-    /// Never: there is always a first cell.
     pub fn of(&self, core: usize) -> MutexGuard<'_, T> {
-        let first = self.cells.first();
-        let cell = self.cells.get(core).or(first);
-        #[expect(clippy::expect_used, reason = "`new` makes at least one cell")]
-        let cell = cell.expect("at least one cell");
-        cell.lock().unwrap_or_else(PoisonError::into_inner)
+        let other = core.checked_sub(1).and_then(|at| self.others.get(at));
+        lock(other.unwrap_or(&self.first))
     }
 
     /// All cells, one after the other.
     pub fn each(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
-        self.cells.iter().map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner))
+        std::iter::once(&self.first).chain(&self.others).map(|cell| lock(cell))
     }
+}
+
+/// A panic while counting leaves a count behind that is as good as any.
+fn lock<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long something took, as Prometheus wants it.

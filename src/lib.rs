@@ -19,6 +19,7 @@ pub mod retry;
 pub mod upstream;
 pub mod balance;
 pub mod membership;
+pub mod snapshot;
 
 // Edges: one outside thing each. They carry, they do not decide.
 
@@ -26,3 +27,5 @@ pub mod clock;
 pub mod docker;
 pub mod dns;
 pub mod provider;
+pub mod deadline;
+pub mod proxy;

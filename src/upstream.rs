@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::counters::{EndpointCell, PerCore};
 use crate::health::{Health, State, Transition};
 use crate::retry::RetryBudget;
 use crate::spec::{Eject, Protocol};
@@ -174,11 +175,13 @@ pub struct Endpoint {
     pub idle_connections: AtomicUsize,
     /// All connections to it, on all cores.
     pub connections: AtomicUsize,
+    /// What it was asked and how it answered.
+    pub counters: PerCore<EndpointCell>,
 }
 
 impl Endpoint {
-    /// An endpoint that nobody has reached yet.
-    pub fn new(address: SocketAddr, name: &str) -> Self {
+    /// An endpoint that nobody has reached yet, for an edge with that many cores.
+    pub fn new(address: SocketAddr, name: &str, cores: usize) -> Self {
         Self {
             id: EndpointId::next(),
             address,
@@ -187,6 +190,7 @@ impl Endpoint {
             in_flight: AtomicUsize::new(0),
             idle_connections: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            counters: PerCore::new(cores),
         }
     }
 

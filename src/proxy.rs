@@ -1,0 +1,376 @@
+//! The life of a request: [`Client::serve`] reads top to bottom.
+
+pub mod account;
+pub mod activity;
+pub mod admission;
+pub mod answer;
+pub mod body;
+pub mod connect;
+pub mod dial;
+pub mod error;
+pub mod exchange;
+pub mod failure;
+pub mod headers;
+pub mod pool;
+pub mod upgrade;
+pub mod upload;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+
+use crate::clock;
+use crate::counters::{PerCore, RouteCell, Tally, method_word};
+use crate::deadline::{Deadline, Deadlines};
+use crate::proxy::account::Account;
+use crate::proxy::activity::Activity;
+use crate::proxy::admission::Target;
+use crate::proxy::answer::Asked;
+use crate::proxy::body::{Body, Streamed};
+use crate::proxy::error::ProxyError;
+use crate::proxy::exchange::{Answer, Outgoing};
+use crate::proxy::headers::ClientSide;
+use crate::proxy::pool::Pools;
+use crate::proxy::upgrade::Wanted;
+use crate::proxy::upload::Upload;
+use crate::routing::Head;
+use crate::snapshot::{Route, Snapshot};
+use crate::spec::{Protocol, StripPrefix};
+
+/// Endpoint sets of services that had no request for this long are looked at less often.
+pub const IDLE_AFTER: Duration = Duration::from_secs(30);
+
+/// What all cores of an edge share.
+#[derive(Debug)]
+pub struct Proxy {
+    /// What requests are routed by; replaced as a whole.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Connections to replicas.
+    pub pools: Arc<Pools>,
+    /// The listeners, in the order in which routes know them.
+    pub listeners: Vec<ListenerPolicy>,
+    /// Requests that no route takes.
+    pub unrouted: Arc<PerCore<RouteCell>>,
+    /// Requests that were refused, by listener and reason.
+    pub refused: PerCore<Tally<(usize, &'static str)>>,
+    /// Whether the edge is about to end: connections are asked to go.
+    pub draining: AtomicBool,
+    /// Makes request ids different from those of other edges.
+    id_prefix: u64,
+}
+
+/// How a listener treats the requests that come on it.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerPolicy {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// Client networks that may use it; empty for all.
+    pub allow: Vec<IpNet>,
+    /// Peers whose word about the client is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// A path that the listener answers itself, for a load balancer in front.
+    pub health_path: Option<String>,
+}
+
+impl Proxy {
+    /// A proxy without routes, for that many cores.
+    pub fn new(listeners: Vec<ListenerPolicy>, cores: usize) -> Self {
+        Self {
+            snapshot: ArcSwap::default(),
+            pools: Arc::new(Pools::new(cores)),
+            listeners,
+            unrouted: Arc::new(PerCore::new(cores)),
+            refused: PerCore::new(cores),
+            draining: AtomicBool::new(false),
+            id_prefix: fastrand::u64(..),
+        }
+    }
+}
+
+/// One core's part of the proxy.
+#[derive(Debug)]
+pub struct Core {
+    /// Which one.
+    pub index: usize,
+    /// What it shares with the others.
+    pub proxy: Arc<Proxy>,
+    /// Connections to replicas, of all cores.
+    pub pools: Arc<Pools>,
+    /// The time limits of what runs here.
+    pub deadlines: Arc<Deadlines>,
+    requests: AtomicU64,
+}
+
+impl Core {
+    /// The core of that number.
+    pub fn new(index: usize, proxy: &Arc<Proxy>) -> Self {
+        Self {
+            index,
+            proxy: Arc::clone(proxy),
+            pools: Arc::clone(&proxy.pools),
+            deadlines: Arc::default(),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// A generator for one choice; making one costs less than sharing one.
+    fn rng(&self) -> fastrand::Rng {
+        fastrand::Rng::new()
+    }
+
+    /// 32 hexadecimal digits: a random half for the edge, then core and count.
+    fn request_id(&self) -> HeaderValue {
+        let count = self.requests.fetch_add(1, Relaxed) & 0x00ff_ffff_ffff_ffff;
+        let low = (self.index as u64) << 56 | count;
+        let id = u128::from(self.proxy.id_prefix) << 64 | u128::from(low);
+        let mut digits = [b'0'; 32];
+        for (place, digit) in digits.iter_mut().rev().enumerate() {
+            let value = (id >> (4 * place) & 0xf) as u8;
+            *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+        }
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Where it is served.
+    pub core: Arc<Core>,
+    /// The listener that accepted it.
+    pub listener: usize,
+    /// What its requests' fields say about it.
+    pub side: ClientSide,
+    /// Whether anything is under way on it.
+    pub activity: Arc<Activity>,
+    /// The time limit of an HTTP/1 connection's one request; requests of HTTP/2 have one each.
+    pub deadline: Option<Deadline>,
+}
+
+impl Client {
+    /// Answers one request.
+    pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+        let asked = Asked::of(request.version(), request.headers());
+        let mut account = self.open_account(&request);
+        let (response, account) = match self.forward(request, &mut account).await {
+            Ok(Forwarded::Streamed(response)) => (response, account),
+            Ok(Forwarded::Upgraded(response, tunnel)) => {
+                tunnel.start(account);
+                return response;
+            }
+            Err(error) => {
+                self.count_refused(error);
+                (answer::refuse(error, asked), account)
+            }
+        };
+        let mut account = account;
+        account.answered(response.status().as_u16());
+        response.map(|body| body.accounted(account))
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        account: &mut Account,
+    ) -> Result<Forwarded, ProxyError> {
+        let upgrade = upgrade::wanted(&mut request);
+        let (mut head, incoming) = request.into_parts();
+        let target = admission::admit(&head)?;
+        if let Some(answer) = self.own_answer(&target) {
+            return Ok(Forwarded::Streamed(answer));
+        }
+        let (route, prefix) = self.route(&head, &target)?;
+        let in_flight = account.routed(&route);
+        self.check_policy(&route, &head, in_flight)?;
+        if route.policy().https_redirect {
+            return redirect(&target);
+        }
+        let upgrade = upgrade.filter(|_| route.upstream.key.protocol == Protocol::Http);
+        let protocol = upgrade.as_ref().map(|wanted| wanted.protocol.clone());
+        let id = self.core.request_id();
+        headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
+        let path_and_query = rewrite(&route, &target, &prefix, &mut head)?;
+        let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
+        let upload = self.upload(&route, &head, incoming, &deadline)?;
+        account.uploads(&upload);
+        let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route);
+        let answer = self.core.exchange(&route, outgoing, &deadline).await?;
+        respond(&route, answer, upload, upgrade, deadline)
+    }
+
+    fn open_account(&self, request: &Request<Incoming>) -> Account {
+        let method = method_word(request.method());
+        let core = &self.core;
+        Account::open(core.index, self.listener, method, &core.proxy.unrouted, &self.activity)
+    }
+
+    fn policy(&self) -> Option<&ListenerPolicy> {
+        self.core.proxy.listeners.get(self.listener)
+    }
+
+    /// The answer to a request that is meant for the listener itself.
+    fn own_answer(&self, target: &Target) -> Option<Response<Body>> {
+        let health_path = self.policy()?.health_path.as_deref()?;
+        if target.path_and_query.path() != health_path {
+            return None;
+        }
+        Some(if self.core.proxy.draining.load(Relaxed) {
+            answer::plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        } else {
+            answer::plain(StatusCode::OK, "ok\n")
+        })
+    }
+
+    /// The route for a request, and the part of its path that chose it.
+    fn route(&self, head: &request::Parts, target: &Target) -> Result<(Arc<Route>, String), ProxyError> {
+        let snapshot = self.core.proxy.snapshot.load();
+        let head = Head {
+            host: target.host.as_str(),
+            path: target.path_and_query.path(),
+            query: target.path_and_query.query(),
+            method: &head.method,
+            headers: &head.headers,
+        };
+        let found = snapshot.find(self.listener, &head).ok_or(ProxyError::NoRoute)?;
+        let route = found.value.choose(|total| fastrand::u64(..total)).ok_or(ProxyError::NoRoute)?;
+        if route.upstream.requested(clock::now(), IDLE_AFTER) {
+            // Nobody has asked for a while: what is known about its replicas may be old.
+            route.upstream.doubts.notify_one();
+        }
+        // Allocates for nobody but routes that strip their prefix.
+        let strips = route.policy().strip_prefix == StripPrefix::Matched;
+        Ok((Arc::clone(route), if strips { found.prefix.to_owned() } else { String::new() }))
+    }
+
+    fn check_policy(
+        &self,
+        route: &Route,
+        head: &request::Parts,
+        in_flight: u64,
+    ) -> Result<(), ProxyError> {
+        let policy = route.policy();
+        let limit = policy.limits.inflight;
+        if limit.is_some_and(|limit| in_flight > limit) {
+            return Err(ProxyError::TooManyInFlight);
+        }
+        let Some(listener) = self.policy() else {
+            return Ok(());
+        };
+        if policy.allow.is_empty() && listener.allow.is_empty() {
+            return Ok(());
+        }
+        let client = self.side.client(&head.headers, &listener.trusted_proxies);
+        let allows = |networks: &[IpNet]| {
+            networks.is_empty() || networks.iter().any(|network| network.contains(&client))
+        };
+        if allows(&policy.allow) && allows(&listener.allow) {
+            return Ok(());
+        }
+        Err(ProxyError::Forbidden)
+    }
+
+    fn upload(
+        &self,
+        route: &Route,
+        head: &request::Parts,
+        incoming: Incoming,
+        deadline: &Deadline,
+    ) -> Result<Upload, ProxyError> {
+        let policy = route.policy();
+        let replayable = route.upstream.key.protocol == Protocol::H2c
+            || (exchange::is_idempotent(&head.method) && policy.retry.attempts > 0);
+        Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
+    }
+
+    fn count_refused(&self, error: ProxyError) {
+        self.core.proxy.refused.of(self.core.index).count((self.listener, error.reason()));
+    }
+}
+
+/// What becomes of a request.
+enum Forwarded {
+    Streamed(Response<Body>),
+    Upgraded(Response<Body>, Tunnel),
+}
+
+/// Two connections that become one, as soon as the client has its 101.
+struct Tunnel {
+    wanted: Wanted,
+    answer: Answer,
+    deadline: Deadline,
+    idle: Duration,
+}
+
+impl Tunnel {
+    fn start(self, mut account: Account) {
+        account.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        let Self { wanted, answer, deadline, idle } = self;
+        tokio::spawn(upgrade::join(wanted, answer, account, deadline, idle));
+    }
+}
+
+fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
+    answer::redirect_to_https(target.host.as_str(), target.path_and_query.as_str())
+        .map(Forwarded::Streamed)
+        .ok_or(ProxyError::BadTarget)
+}
+
+/// The path for the replica: without the prefix that the route strips.
+fn rewrite(
+    route: &Route,
+    target: &Target,
+    matched: &str,
+    head: &mut request::Parts,
+) -> Result<PathAndQuery, ProxyError> {
+    let given = &target.path_and_query;
+    let prefix = match &route.policy().strip_prefix {
+        StripPrefix::Off => return Ok(given.clone()),
+        StripPrefix::Matched => matched,
+        StripPrefix::Prefix(prefix) if prefix.strip(given.path()).is_some() => prefix.as_str(),
+        StripPrefix::Prefix(_) => "",
+    };
+    if prefix.is_empty() {
+        return Ok(given.clone());
+    }
+    let rest = given.as_str().strip_prefix(prefix).unwrap_or_default();
+    let slash = if rest.starts_with('/') { "" } else { "/" };
+    if let Ok(prefix) = HeaderValue::try_from(prefix) {
+        head.headers.insert(headers::X_FORWARDED_PREFIX, prefix);
+    }
+    PathAndQuery::try_from(format!("{slash}{rest}")).map_err(|_| ProxyError::BadTarget)
+}
+
+/// The replica's response as the client gets it.
+fn respond(
+    route: &Route,
+    mut answer: Answer,
+    upload: Upload,
+    upgrade: Option<Wanted>,
+    deadline: Deadline,
+) -> Result<Forwarded, ProxyError> {
+    let timeouts = &route.policy().timeouts;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let wanted = upgrade.ok_or(ProxyError::BadResponse)?;
+        let mut response = Response::new(Body::own(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = std::mem::take(answer.response.headers_mut());
+        let tunnel = Tunnel { wanted, answer, deadline, idle: timeouts.upgrade_idle };
+        return Ok(Forwarded::Upgraded(response, tunnel));
+    }
+    let Answer { response, lease, in_flight } = answer;
+    let (mut head, incoming) = response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    head.version = http::Version::HTTP_11;
+    let framed = route.upstream.key.protocol == Protocol::H2c;
+    let (lease, idle) = (Some(lease), timeouts.stream_idle);
+    let streamed = Streamed { incoming, lease, in_flight, upload, framed, deadline, idle };
+    Ok(Forwarded::Streamed(Response::from_parts(head, Body::streamed(streamed))))
+}

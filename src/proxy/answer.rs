@@ -1,0 +1,76 @@
+//! The responses that the proxy makes itself.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use serde_json::json;
+
+use crate::proxy::body::Body;
+use crate::proxy::error::ProxyError;
+
+/// What the answer to a refused request depends on; read before the head goes its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Whether the client prefers JSON.
+    pub json: bool,
+    /// HTTP/2 has no `Connection` header.
+    pub version: Version,
+}
+
+impl Asked {
+    /// Reads it from a request's head.
+    pub fn of(version: Version, headers: &HeaderMap) -> Self {
+        let accept = headers.get(ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
+        let position = |needle: &[u8]| accept.windows(needle.len()).position(|at| at == needle);
+        let json = match (position(b"json"), position(b"text/")) {
+            (Some(json), Some(text)) => json < text,
+            (json, _) => json.is_some(),
+        };
+        Self { json, version }
+    }
+}
+
+/// The answer to a request that no replica answers: JSON or text, with the reason word.
+pub fn refuse(error: ProxyError, asked: Asked) -> Response<Body> {
+    let (status, reason) = (error.status(), error.reason());
+    let body = if asked.json {
+        let fields = json!({
+            "status": status.as_u16(), "reason": reason, "message": error.to_string(),
+        });
+        format!("{fields}\n")
+    } else {
+        format!("{status} ({reason})\n{error}\n")
+    };
+    let mut response = Response::new(Body::own(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let kind = if asked.json { "application/json" } else { "text/plain; charset=utf-8" };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if error.is_temporary() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if error.closes() && asked.version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A redirection of the same method to the same place on https (RFC 9110, section 15.4.9).
+pub fn redirect_to_https(host: &str, path_and_query: &str) -> Option<Response<Body>> {
+    let location = HeaderValue::try_from(format!("https://{host}{path_and_query}")).ok()?;
+    let mut response = Response::new(Body::own(Bytes::new()));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, location);
+    Some(response)
+}
+
+/// A short answer in plain text, for a listener's own `health-path`.
+pub fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::own(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

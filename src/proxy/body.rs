@@ -1,0 +1,177 @@
+//! The body of a response to a client: a replica's bytes as they come, or words of our own.
+//!
+//! What a request holds for as long as it lasts rides in here: a response's head comes long before
+//! its last byte, and a client may leave at any moment in between.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::deadline::Deadline;
+use crate::proxy::account::Account;
+use crate::proxy::pool::Lease;
+use crate::proxy::upload::Upload;
+use crate::upstream::InFlight;
+
+/// Why a response breaks off in the middle.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection to the replica broke.
+    #[error("the replica's response broke off")]
+    Replica(#[source] hyper::Error),
+    /// The replica ended the stream before its response was complete.
+    #[error("the replica's response was cut short")]
+    CutShort,
+    /// Nothing moved for `timeout.stream-idle`.
+    #[error("the response did not move for too long")]
+    Idle,
+}
+
+/// A response's body.
+#[derive(Debug)]
+pub struct Body {
+    content: Content,
+    account: Option<Account>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Own(Option<Bytes>),
+    Streamed(Streamed),
+}
+
+/// A replica's bytes, and what is given back after the last one.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The bytes.
+    pub incoming: Incoming,
+    /// The connection; it takes further requests once this one's response is through.
+    pub lease: Option<Lease>,
+    /// The request's body, which may be still on its way.
+    pub upload: Upload,
+    /// Whether a clean end is told apart from a broken one by the protocol, not by hyper: an HTTP/2
+    /// stream that is reset without an error looks finished.
+    pub framed: bool,
+    /// Counts as load until the end.
+    pub in_flight: InFlight,
+    /// The longest pause.
+    pub deadline: Deadline,
+    /// How long a pause may be.
+    pub idle: Duration,
+}
+
+impl Body {
+    /// A body of our own.
+    pub fn own(bytes: Bytes) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self { content: Content::Own(bytes), account: None }
+    }
+
+    /// A replica's body.
+    pub fn streamed(streamed: Streamed) -> Self {
+        streamed.deadline.set(Some(streamed.idle));
+        let mut body = Self { content: Content::Streamed(streamed), account: None };
+        body.end_if_over();
+        body
+    }
+
+    /// Settles the account when the body ends, whichever way.
+    pub fn accounted(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self.end_if_over();
+        self
+    }
+
+    /// Gives back what is held as soon as nothing more can come; hyper does not ask a body again
+    /// that says so.
+    fn end_if_over(&mut self) {
+        if !self.is_end_stream() {
+            return;
+        }
+        if let Content::Streamed(streamed) = &mut self.content {
+            streamed.give_back();
+        }
+        if let Some(account) = &mut self.account {
+            account.finished();
+        }
+    }
+}
+
+impl Streamed {
+    fn give_back(&mut self) {
+        self.deadline.set(None);
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.deadline.set(Some(self.idle));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Replica(error)))),
+            Poll::Ready(None) if self.framed && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(BodyError::CutShort)))
+            }
+            Poll::Ready(None) => {
+                self.give_back();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.deadline.poll_passed(cx).map(|()| Some(Err(BodyError::Idle))),
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.upload.cancel();
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        let polled = match &mut body.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Streamed(streamed) => streamed.poll_frame(cx),
+        };
+        if let Some(account) = &mut body.account {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => account.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Poll::Ready(Some(Err(_))) => account.broke_off(),
+                Poll::Ready(None) => account.finished(),
+                Poll::Pending => {}
+            }
+        }
+        body.end_if_over();
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Streamed(streamed) => streamed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Streamed(streamed) => streamed.incoming.size_hint(),
+        }
+    }
+}

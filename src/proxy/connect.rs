@@ -1,0 +1,242 @@
+//! From a route to a connection: choose an endpoint, take a pooled connection or dial, race a dial
+//! that hangs, and wait where Swarm itself leaves a gap.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use crate::balance;
+use crate::clock;
+use crate::proxy::Core;
+use crate::proxy::dial::{self, DialError, RACE_AFTER};
+use crate::proxy::error::ProxyError;
+use crate::proxy::pool::Connection;
+use crate::snapshot::Route;
+use crate::spec::Protocol;
+use crate::timestamp::Timestamp;
+use crate::upstream::{Endpoint, EndpointId, Upstream};
+
+/// Dials that one request may have under way at once.
+const MOST_DIALS: usize = 3;
+
+/// An endpoint, and a connection to it.
+#[derive(Debug)]
+pub struct Connected {
+    /// Where the connection leads.
+    pub endpoint: Arc<Endpoint>,
+    /// It is ready for a request.
+    pub connection: Connection,
+}
+
+impl Core {
+    /// A connection for a request of this route, to an endpoint that it has not tried if there is
+    /// one. Nothing of the request is sent yet: whatever fails here is free. `may_borrow` says
+    /// whether another core's connection will do.
+    ///
+    /// # Errors
+    /// If there is none within `timeout.queue`, or nobody may wait for one.
+    pub async fn connect(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        tried: &[EndpointId],
+        may_borrow: bool,
+    ) -> Result<Connected, ProxyError> {
+        let now = clock::now();
+        if let Some(endpoint) = self.pick(route, tried, now)
+            && let Some(connection) = self.pooled(route, &endpoint, may_borrow, now)
+        {
+            return Ok(Connected { endpoint, connection });
+        }
+        // Boxed, so that the common way does not carry the other one's state around.
+        Box::pin(self.connect_slowly(route, tried, now)).await
+    }
+
+    fn pick(&self, route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Arc<Endpoint>> {
+        let upstream = &route.upstream;
+        let endpoints = upstream.endpoints();
+        let pick = |tried| {
+            let mut rng = self.rng();
+            let turn = || upstream.next_turn();
+            balance::pick(&endpoints, route.policy().balance, tried, now, turn, &mut rng)
+        };
+        // Better one that has been tried than none: its old connection may just have been closed.
+        let picked = pick(tried).or_else(|| if tried.is_empty() { None } else { pick(&[]) });
+        picked.map(Arc::clone)
+    }
+
+    fn pooled(
+        &self,
+        route: &Route,
+        endpoint: &Arc<Endpoint>,
+        may_borrow: bool,
+        now: Timestamp,
+    ) -> Option<Connection> {
+        match route.upstream.key.protocol {
+            Protocol::Http => {
+                let pooled = self.pools.check_out(self.index, endpoint, may_borrow, now);
+                pooled.map(Connection::Http1)
+            }
+            Protocol::H2c => {
+                let keep = &route.policy().keepalive;
+                let stream = self.pools.open_stream(self.index, endpoint, keep, now)?;
+                stream.made_sender().map(|_| Connection::Http2(stream))
+            }
+        }
+    }
+
+    async fn connect_slowly(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        tried: &[EndpointId],
+        started: Timestamp,
+    ) -> Result<Connected, ProxyError> {
+        let limit = route.policy().timeouts.queue;
+        let dial_limit = route.policy().timeouts.connect.saturating_mul(2);
+        loop {
+            let now = clock::now();
+            let left = limit.saturating_sub(now.since(started));
+            let Some(endpoint) = self.pick(route, tried, now) else {
+                self.wait_for_endpoint(route, left).await?;
+                continue;
+            };
+            if let Some(connection) = self.pooled(route, &endpoint, false, now) {
+                return Ok(Connected { endpoint, connection });
+            }
+            match self.dial_raced(route, tried, endpoint).await {
+                Ok(connected) => return Ok(connected),
+                // What failed is `down` now and not picked again, or has had its second chance.
+                Err(_) if clock::now().since(started) < limit.max(dial_limit) => {}
+                Err(_) => return Err(ProxyError::NoEndpoint),
+            }
+        }
+    }
+
+    /// Waits until an endpoint may have become usable. Swarm leaves a service of one replica without
+    /// any for a second at each update and drain; nobody is turned away for that.
+    async fn wait_for_endpoint(&self, route: &Route, left: Duration) -> Result<(), ProxyError> {
+        let upstream = &route.upstream;
+        if !upstream.wants_tasks() {
+            return Err(ProxyError::ScaledToZero);
+        }
+        let _waiting = Waiting::count(upstream, route.policy().limits.queue)?;
+        let arrival = upstream.arrivals.notified();
+        tokio::pin!(arrival);
+        // From here on no arrival is missed; look once more before waiting for one.
+        arrival.as_mut().enable();
+        let usable = |endpoint: &Arc<Endpoint>| endpoint.health.state(clock::now()).accepts();
+        if upstream.endpoints().iter().any(usable) {
+            return Ok(());
+        }
+        upstream.doubts.notify_one();
+        timeout(left, arrival).await.map_err(|_| ProxyError::NoEndpoint)
+    }
+
+    /// Dials `first`; when it hangs, or another endpoint arrives meanwhile, others as well. The
+    /// first connection wins, the others go to the pool.
+    async fn dial_raced(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        tried: &[EndpointId],
+        first: Arc<Endpoint>,
+    ) -> Result<Connected, DialError> {
+        let mut excluded = tried.to_vec();
+        excluded.push(first.id);
+        let mut dials = FuturesUnordered::new();
+        dials.push(self.dial(route, first));
+        loop {
+            let arrival = route.upstream.arrivals.notified();
+            tokio::select! {
+                biased;
+                Some(dialled) = dials.next() => match dialled {
+                    Ok(connected) => return Ok(connected),
+                    Err(error) if dials.is_empty() => return Err(error),
+                    Err(_) => {}
+                },
+                () = sleep(RACE_AFTER) => {}
+                () = arrival => {}
+            }
+            if dials.len() < MOST_DIALS
+                && let Some(other) = self.pick_other(route, &excluded)
+            {
+                excluded.push(other.id);
+                dials.push(self.dial(route, other));
+            }
+        }
+    }
+
+    fn pick_other(&self, route: &Route, excluded: &[EndpointId]) -> Option<Arc<Endpoint>> {
+        let picked = self.pick(route, excluded, clock::now())?;
+        (!excluded.contains(&picked.id)).then_some(picked)
+    }
+
+    /// Dials on a task of its own: if the request goes elsewhere meanwhile, the outcome still counts
+    /// for the endpoint's health, and the connection for the next request.
+    async fn dial(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        endpoint: Arc<Endpoint>,
+    ) -> Result<Connected, DialError> {
+        let (sender, receiver) = oneshot::channel();
+        let (core, route) = (Arc::clone(self), Arc::clone(route));
+        tokio::spawn(async move {
+            let keep = route.policy().keepalive;
+            let limit = route.policy().timeouts.connect;
+            let dialled = core.dial_now(&route.upstream, &endpoint, &keep, limit).await;
+            let connected = dialled.map(|connection| Connected { endpoint, connection });
+            if let Err(Ok(Connected { connection: Connection::Http1(unused), .. })) =
+                sender.send(connected)
+            {
+                core.pools.check_in(unused, &keep, clock::now());
+            }
+        });
+        receiver.await.unwrap_or(Err(DialError::TimedOut))
+    }
+
+    /// Dials once, on this core.
+    ///
+    /// # Errors
+    /// If there is no connection within `limit`.
+    pub async fn dial_now(
+        &self,
+        upstream: &Upstream,
+        endpoint: &Arc<Endpoint>,
+        keep: &crate::spec::KeepAlive,
+        limit: Duration,
+    ) -> Result<Connection, DialError> {
+        match upstream.key.protocol {
+            Protocol::Http => {
+                let connection = dial::http1(self.index, upstream, endpoint, limit).await?;
+                Ok(Connection::Http1(connection))
+            }
+            Protocol::H2c => {
+                let stream = self.pools.open_stream(self.index, endpoint, keep, clock::now());
+                let stream = stream.ok_or(DialError::TimedOut)?;
+                let dial = async |shared| dial::http2(upstream, endpoint, limit, shared).await;
+                stream.sender(dial).await?;
+                Ok(Connection::Http2(stream))
+            }
+        }
+    }
+}
+
+/// Counts a request that waits.
+struct Waiting<'u>(&'u Upstream);
+
+impl<'u> Waiting<'u> {
+    fn count(upstream: &'u Upstream, most: u64) -> Result<Self, ProxyError> {
+        let before = upstream.waiting.fetch_add(1, Relaxed);
+        let waiting = Self(upstream);
+        if before >= most { Err(ProxyError::QueueFull) } else { Ok(waiting) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}

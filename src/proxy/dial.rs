@@ -1,0 +1,273 @@
+//! New connections to replicas, and what they tell about an endpoint's health.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::health::Transition;
+use crate::proxy::pool::{Http1, Http2};
+use crate::proxy::upload::UploadBody;
+use crate::upstream::{Endpoint, Upstream};
+
+/// A dial that has not been answered by then is raced by one to another replica: a lost node
+/// swallows packets without a word.
+pub const RACE_AFTER: Duration = Duration::from_millis(250);
+
+/// Windows for responses on one HTTP/2 connection: each stream much less than the connection, so
+/// that a client that does not read holds up nobody else's.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What one stream may have waiting to be written.
+const SEND_BUFFER: usize = 64 << 10;
+/// gRPC error details travel in trailers and are long.
+const HEADER_LIST: u32 = 64 << 10;
+
+/// Why there is no connection. Nothing of the request was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Refused, or the address cannot be reached.
+    #[error("no connection to the replica")]
+    Unreachable(#[source] io::Error),
+    /// Nobody answered in time.
+    #[error("the replica did not accept the connection in time")]
+    TimedOut,
+    /// The connection broke before the protocol was set up.
+    #[error("the replica broke the connection off at once")]
+    Handshake(#[source] hyper::Error),
+}
+
+/// A new HTTP/1 connection. Its bytes are read and written on this core.
+///
+/// # Errors
+/// If there is none within `limit`; the endpoint's health has been told.
+pub async fn http1(
+    core: usize,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    limit: Duration,
+) -> Result<Http1, DialError> {
+    let stream = connect(upstream, endpoint, limit).await?;
+    let handshake = http1::Builder::new().handshake::<_, UploadBody>(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(DialError::Handshake)?;
+    let open = OpenConnection::count(endpoint);
+    tokio::spawn(async move {
+        let _open = open;
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%error, "connection to replica ended");
+        }
+    });
+    let endpoint = Arc::clone(endpoint);
+    Ok(Http1 { sender, endpoint, core, born: clock::now(), requests: 0 })
+}
+
+/// A new HTTP/2 connection in clear text, by prior knowledge.
+///
+/// # Errors
+/// If there is none within `limit`; the endpoint's health has been told.
+pub async fn http2(
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    limit: Duration,
+    shared: Arc<Http2>,
+) -> Result<http2::SendRequest<UploadBody>, DialError> {
+    let stream = connect(upstream, endpoint, limit).await?;
+    let executor = FirstKept::default();
+    let handshake = http2::Builder::new(executor.clone())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST)
+        .handshake::<_, UploadBody>(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = handshake.map_err(DialError::Handshake)?;
+    let open = OpenConnection::count(endpoint);
+    tokio::spawn(async move {
+        let _open = open;
+        drive(connection, executor, &shared).await;
+    });
+    Ok(sender)
+}
+
+/// Drives an HTTP/2 connection in one task: first the half that reads frames, then the half that
+/// takes requests. hyper would run them apart, and the second would not learn of a GOAWAY or of a
+/// new stream limit before somebody sends; like this it knows within a tenth of a millisecond.
+async fn drive<C>(connection: C, executor: FirstKept, shared: &Http2)
+where
+    C: Future<Output = hyper::Result<()>> + StreamLimit,
+{
+    let mut frames = executor.take();
+    let mut requests = pin!(connection);
+    let mut takes_requests = true;
+    poll_fn(|cx| {
+        if frames.as_mut().is_some_and(|frames| frames.as_mut().poll(cx).is_ready()) {
+            frames = None;
+        }
+        if takes_requests {
+            if let Poll::Ready(ended) = requests.as_mut().poll(cx) {
+                takes_requests = false;
+                // GOAWAY, or the end: streams that are open go on.
+                shared.closing.store(true, Relaxed);
+                if let Err(error) = ended {
+                    debug!(%error, "connection to replica ended");
+                }
+            }
+            // The replica may change its mind at any time (RFC 9113, section 6.5.2).
+            shared.max_streams.store(requests.as_ref().stream_limit(), Relaxed);
+        }
+        if takes_requests || frames.is_some() { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
+
+/// How many streams the replica allows on a connection.
+trait StreamLimit {
+    fn stream_limit(self: Pin<&Self>) -> usize;
+}
+
+impl<T, B, E> StreamLimit for http2::Connection<T, B, E>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    B: http_body::Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ClientConnExec<B, T> + Unpin,
+{
+    fn stream_limit(self: Pin<&Self>) -> usize {
+        self.current_max_send_streams()
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs futures as tasks, but for the first one, which it keeps: that is the half of hyper's HTTP/2
+/// connection that reads frames.
+#[derive(Clone, Default)]
+struct FirstKept(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+enum Kept {
+    #[default]
+    NothingYet,
+    First(Task),
+    Taken,
+}
+
+impl FirstKept {
+    fn take(&self) -> Option<Task> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *kept, Kept::Taken) {
+            Kept::First(task) => Some(task),
+            Kept::NothingYet | Kept::Taken => None,
+        }
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for FirstKept {
+    fn execute(&self, future: F) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *kept {
+            Kept::NothingYet => *kept = Kept::First(Box::pin(future)),
+            Kept::First(_) | Kept::Taken => drop(tokio::spawn(future)),
+        }
+    }
+}
+
+/// Connects, and tells the endpoint's health how it went.
+async fn connect(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let mut connecting = pin!(timeout(limit, TcpStream::connect(endpoint.address)));
+    let connected = match timeout(RACE_AFTER, &mut connecting).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            let _overdue = Overdue::mark(endpoint);
+            upstream.doubts.notify_one();
+            connecting.await
+        }
+    };
+    match connected {
+        Ok(Ok(stream)) => {
+            // Small writes of a response must not wait for each other's acknowledgement.
+            stream.set_nodelay(true).map_err(DialError::Unreachable)?;
+            report(upstream, endpoint, endpoint.health.connected());
+            Ok(stream)
+        }
+        Ok(Err(error)) => {
+            report(upstream, endpoint, endpoint.health.refused());
+            Err(DialError::Unreachable(error))
+        }
+        Err(_) => {
+            report(upstream, endpoint, endpoint.health.dial_timed_out());
+            Err(DialError::TimedOut)
+        }
+    }
+}
+
+/// Marks an endpoint as suspect while a dial to it is overdue.
+struct Overdue<'e>(&'e Endpoint);
+
+impl<'e> Overdue<'e> {
+    fn mark(endpoint: &'e Endpoint) -> Self {
+        endpoint.health.dial_overdue();
+        Self(endpoint)
+    }
+}
+
+impl Drop for Overdue<'_> {
+    fn drop(&mut self) {
+        self.0.health.overdue_dial_ended();
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct OpenConnection(Arc<Endpoint>);
+
+impl OpenConnection {
+    fn count(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(endpoint))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Logs a change of an endpoint's health, and wakes those whom it concerns.
+pub fn report(upstream: &Upstream, endpoint: &Endpoint, transition: Option<Transition>) {
+    let (service, name) = (&upstream.service, endpoint.name.load());
+    let address = endpoint.address;
+    match transition {
+        None => {}
+        Some(Transition::Reached) => {
+            info!(service, endpoint = %name, %address, "endpoint accepts connections");
+            upstream.arrivals.notify_waiters();
+        }
+        Some(Transition::Recovered) => {
+            info!(service, endpoint = %name, %address, "endpoint answers again");
+        }
+        Some(Transition::Lost) => {
+            warn!(service, endpoint = %name, %address, "endpoint accepts no connections");
+            upstream.doubts.notify_one();
+        }
+        Some(Transition::Ejected { until }) => {
+            let seconds = until.since(clock::now()).as_secs();
+            warn!(service, endpoint = %name, %address, seconds, "endpoint failed and is left out");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Why a request is answered by the proxy itself, and everything that follows from it.
+
+use http::StatusCode;
+
+use crate::routing::path::InvalidPath;
+
+/// A request that no replica answers.
+///
+/// Status, reason word and headers are derived by matches without a `_`: a new variant does not
+/// compile until someone has decided them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// No host, more than one, or one that is no host.
+    #[error("the request does not name one valid host")]
+    BadHost,
+    /// The target is not one of a proxied request.
+    #[error("the request target is not a path, nor a URL of http or https")]
+    BadTarget,
+    /// The path has no normal form.
+    #[error("the path {0}")]
+    BadPath(InvalidPath),
+    /// The framing could be read in two ways (RFC 9112, section 6.1).
+    #[error("the request has both Content-Length and Transfer-Encoding, or an unknown coding")]
+    BadFraming,
+    /// CONNECT and TRACE.
+    #[error("the method is not proxied")]
+    Method,
+    /// An `Expect` other than `100-continue` (RFC 9110, section 10.1.1).
+    #[error("the expectation cannot be met")]
+    Expectation,
+    /// The client's address is not in the route's `allow`.
+    #[error("the client's address is not allowed")]
+    Forbidden,
+    /// Nothing takes the request.
+    #[error("no route takes this host and path")]
+    NoRoute,
+    /// The body is larger than `limit.body`.
+    #[error("the request body is larger than the route allows")]
+    BodyTooLarge,
+    /// The client stopped sending its body.
+    #[error("the request body did not come in time")]
+    ClientTooSlow,
+    /// The client's body broke off or was malformed.
+    #[error("the request body broke off")]
+    ClientBroken,
+    /// `limit.inflight` is reached.
+    #[error("the service has as many requests in flight as it allows")]
+    TooManyInFlight,
+    /// `limit.queue` is reached.
+    #[error("too many requests wait for a replica already")]
+    QueueFull,
+    /// The service is scaled to zero.
+    #[error("the service wants no replicas")]
+    ScaledToZero,
+    /// None became ready within `timeout.queue`.
+    #[error("no replica became ready in time")]
+    NoEndpoint,
+    /// The connection to the replica broke before its response head.
+    #[error("the connection to the replica broke")]
+    Reset,
+    /// The replica answered with something that is not HTTP.
+    #[error("the replica's response is malformed")]
+    BadResponse,
+    /// `timeout.response-header` passed.
+    #[error("the replica did not answer in time")]
+    ResponseTimeout,
+}
+
+impl ProxyError {
+    /// The status that the client sees.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::BadHost
+            | Self::BadTarget
+            | Self::BadPath(_)
+            | Self::BadFraming
+            | Self::ClientBroken => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The word that stands in the answer, the log and the metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::BadHost => "bad_host",
+            Self::BadTarget => "bad_target",
+            Self::BadPath(_) => "bad_path",
+            Self::BadFraming => "bad_framing",
+            Self::Method => "method",
+            Self::Expectation => "expectation",
+            Self::Forbidden => "forbidden",
+            Self::NoRoute => "no_route",
+            Self::BodyTooLarge => "body_too_large",
+            Self::ClientTooSlow => "client_too_slow",
+            Self::ClientBroken => "client_broken",
+            Self::TooManyInFlight => "limit",
+            Self::QueueFull => "queue_full",
+            Self::ScaledToZero => "scaled_to_zero",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Reset => "reset",
+            Self::BadResponse => "bad_response",
+            Self::ResponseTimeout => "timeout",
+        }
+    }
+
+    /// Whether the client may try again soon, and is told so with `Retry-After`.
+    pub const fn is_temporary(self) -> bool {
+        match self {
+            Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => true,
+            Self::BadHost
+            | Self::BadTarget
+            | Self::BadPath(_)
+            | Self::BadFraming
+            | Self::Method
+            | Self::Expectation
+            | Self::Forbidden
+            | Self::NoRoute
+            | Self::BodyTooLarge
+            | Self::ClientTooSlow
+            | Self::ClientBroken
+            | Self::Reset
+            | Self::BadResponse
+            | Self::ResponseTimeout => false,
+        }
+    }
+
+    /// Whether bytes of the request may still be on their way, so that the connection cannot be
+    /// used again.
+    pub const fn closes(self) -> bool {
+        match self {
+            Self::BadHost
+            | Self::BadTarget
+            | Self::BadFraming
+            | Self::Method
+            | Self::Expectation
+            | Self::BodyTooLarge
+            | Self::ClientTooSlow
+            | Self::ClientBroken => true,
+            Self::BadPath(_)
+            | Self::Forbidden
+            | Self::NoRoute
+            | Self::TooManyInFlight
+            | Self::QueueFull
+            | Self::ScaledToZero
+            | Self::NoEndpoint
+            | Self::Reset
+            | Self::BadResponse
+            | Self::ResponseTimeout => false,
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! One request and its response head: connect, send, and on failure decide whether it may go again.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::CONNECTION;
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::Incoming;
+
+use crate::clock;
+use crate::deadline::Deadline;
+use crate::health::Transition;
+use crate::proxy::Core;
+use crate::proxy::admission::Target;
+use crate::proxy::connect::Connected;
+use crate::proxy::dial;
+use crate::proxy::error::ProxyError;
+use crate::proxy::failure::Failure;
+use crate::proxy::headers;
+use crate::proxy::pool::{Connection, Http1, Lease, Stream};
+use crate::proxy::upload::{Upload, UploadBody};
+use crate::snapshot::Route;
+use crate::spec::{Protocol, RetryOn};
+use crate::timestamp::Timestamp;
+use crate::upstream::{Endpoint, EndpointId, InFlight};
+
+/// A request may be handed back unsent this often before it is given up: each time its connection
+/// was closed just before, which does not happen to one request again and again.
+const MOST_UNSENT: usize = 8;
+
+/// A request on its way to a replica.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// With the try that is under way, if that was not given a copy.
+    head: Option<request::Parts>,
+    upload: Upload,
+    /// Whether a failed try leaves the head behind. HTTP/1 hands back what it has not written, but
+    /// HTTP/2 never does.
+    copied: bool,
+    /// Whether it goes again when a connection breaks, and it cannot be known whether it ran.
+    repeatable: bool,
+    tried: Vec<EndpointId>,
+    attempts: u8,
+    unsent: usize,
+}
+
+/// A response head, and what its body holds on to.
+#[derive(Debug)]
+pub struct Answer {
+    /// The replica's response.
+    pub response: Response<Incoming>,
+    /// The connection that its body comes on.
+    pub lease: Lease,
+    /// The request counts as load until the body is through.
+    pub in_flight: InFlight,
+}
+
+impl Outgoing {
+    /// A request with its fields prepared, to be sent to `path_and_query`.
+    pub fn new(
+        mut head: request::Parts,
+        upload: Upload,
+        target: &Target,
+        path_and_query: PathAndQuery,
+        route: &Route,
+    ) -> Self {
+        let protocol = route.upstream.key.protocol;
+        headers::fit_protocol(&mut head.headers, protocol, target);
+        head.version = match protocol {
+            Protocol::Http => Version::HTTP_11,
+            Protocol::H2c => Version::HTTP_2,
+        };
+        head.uri = uri(target, path_and_query, protocol);
+        let retry = &route.policy().retry;
+        let repeatable =
+            is_idempotent(&head.method) && retry.attempts > 0 && !retry.on.is_empty();
+        let copied = repeatable || protocol == Protocol::H2c;
+        let (tried, attempts, unsent) = (Vec::new(), 0, 0);
+        Self { head: Some(head), upload, copied, repeatable, tried, attempts, unsent }
+    }
+
+    /// The request for one try; none if an earlier one has used it up.
+    fn request(&mut self, stream: Option<Arc<Stream>>) -> Option<Request<UploadBody>> {
+        let head = if self.copied { self.head.clone() } else { self.head.take() };
+        Some(Request::from_parts(head?, self.upload.body(stream)))
+    }
+
+    fn can_begin_anew(&self) -> bool {
+        self.head.is_some() && self.upload.can_begin_anew()
+    }
+}
+
+/// Methods that may be sent again without proof that they never ran.
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// Origin form for HTTP/1; HTTP/2 carries scheme and authority beside the path.
+fn uri(target: &Target, path_and_query: PathAndQuery, protocol: Protocol) -> Uri {
+    if protocol == Protocol::Http {
+        return Uri::from(path_and_query);
+    }
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(target.authority.clone());
+    parts.path_and_query = Some(path_and_query);
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+impl Core {
+    /// Sends a request to a replica of the route, to another one if it may go again, until there is
+    /// a response head.
+    ///
+    /// # Errors
+    /// What the client is to be told instead.
+    pub async fn exchange(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        mut outgoing: Outgoing,
+        deadline: &Deadline,
+    ) -> Result<Answer, ProxyError> {
+        route.upstream.retry_budget.earn(route.policy().retry.budget_percent);
+        loop {
+            let may_borrow = outgoing.repeatable;
+            let connected = self.connect(route, &outgoing.tried, may_borrow).await?;
+            let Connected { endpoint, connection } = connected;
+            let in_flight = endpoint.start_request();
+            outgoing.tried.push(endpoint.id);
+            let started = clock::now();
+            let sent = self.send(route, connection, &mut outgoing, deadline).await;
+            let failure = match sent {
+                Ok((response, lease)) => {
+                    let status = response.status();
+                    self.note_status(route, &in_flight, status, started);
+                    if !self.may_repeat_status(route, &mut outgoing, status) {
+                        outgoing.upload.let_go();
+                        return Ok(Answer { response, lease, in_flight });
+                    }
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            self.note_failure(route, &in_flight, failure);
+            if !self.may_repeat(route, &mut outgoing, failure) {
+                return Err(failure.error());
+            }
+            endpoint.counters.of(self.index).retries.count(failure.word());
+        }
+    }
+
+    /// One try.
+    async fn send(
+        self: &Arc<Self>,
+        route: &Route,
+        connection: Connection,
+        outgoing: &mut Outgoing,
+        deadline: &Deadline,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        outgoing.upload.start_waiting(deadline, &route.policy().timeouts);
+        let (result, connection) = match connection {
+            Connection::Http1(http1) => send_http1(http1, outgoing, deadline).await,
+            Connection::Http2(stream) => send_http2(stream, outgoing, deadline).await,
+        };
+        deadline.set(None);
+        match result {
+            Ok(response) => {
+                let keep = route.policy().keepalive;
+                Ok((response, Lease::new(connection, keep, &self.pools)))
+            }
+            // A broken body of the client's looks like a broken exchange with the replica.
+            Err(failure) => Err(outgoing.upload.client_error().map_or(failure, Failure::Client)),
+        }
+    }
+
+    /// Whether the request goes again, to another endpoint if there is one.
+    fn may_repeat(&self, route: &Route, outgoing: &mut Outgoing, failure: Failure) -> bool {
+        let retry = &route.policy().retry;
+        let wanted = match failure {
+            Failure::NotProcessed => {
+                outgoing.unsent = outgoing.unsent.saturating_add(1);
+                return outgoing.unsent <= MOST_UNSENT && outgoing.can_begin_anew();
+            }
+            Failure::Client(_) | Failure::Malformed => return false,
+            Failure::Reset => RetryOn::Reset,
+            Failure::Timeout => RetryOn::Timeout,
+        };
+        retry.on.contains(&wanted) && self.may_run_twice(route, outgoing)
+    }
+
+    /// Whether an answer of the replica's is to be thrown away for another one's.
+    fn may_repeat_status(
+        &self,
+        route: &Route,
+        outgoing: &mut Outgoing,
+        status: StatusCode,
+    ) -> bool {
+        let wanted = match status {
+            StatusCode::BAD_GATEWAY => RetryOn::BadGateway,
+            StatusCode::SERVICE_UNAVAILABLE => RetryOn::Unavailable,
+            StatusCode::GATEWAY_TIMEOUT => RetryOn::GatewayTimeout,
+            _ => return false,
+        };
+        let others = route.upstream.endpoints().len() > outgoing.tried.len();
+        others && route.policy().retry.on.contains(&wanted) && self.may_run_twice(route, outgoing)
+    }
+
+    /// Whether a request that may have run goes again: only one that does no harm, that is still at
+    /// hand, and within its count and the service's budget.
+    fn may_run_twice(&self, route: &Route, outgoing: &mut Outgoing) -> bool {
+        let allowed = outgoing.repeatable
+            && outgoing.can_begin_anew()
+            && outgoing.attempts < route.policy().retry.attempts
+            && route.upstream.retry_budget.spend(clock::now());
+        if allowed {
+            outgoing.attempts = outgoing.attempts.saturating_add(1);
+        }
+        allowed
+    }
+
+    /// An endpoint answered.
+    fn note_status(
+        &self,
+        route: &Route,
+        in_flight: &InFlight,
+        status: StatusCode,
+        started: Timestamp,
+    ) {
+        let endpoint = in_flight.endpoint();
+        let now = clock::now();
+        let bad = matches!(status.as_u16(), 502..=504);
+        let mut cell = endpoint.counters.of(self.index);
+        cell.response.observe(now.since(started));
+        cell.requests.count(if status.is_server_error() { "5xx" } else { "ok" });
+        drop(cell);
+        let transition = if bad {
+            self.eject(route, endpoint, "5xx", now)
+        } else {
+            endpoint.health.succeeded()
+        };
+        dial::report(&route.upstream, endpoint, transition);
+    }
+
+    /// An endpoint did not answer.
+    fn note_failure(&self, route: &Route, in_flight: &InFlight, failure: Failure) {
+        let endpoint = in_flight.endpoint();
+        endpoint.counters.of(self.index).requests.count(failure.word());
+        let transition = match failure {
+            Failure::Reset | Failure::Malformed | Failure::Timeout => {
+                self.eject(route, endpoint, failure.word(), clock::now())
+            }
+            Failure::NotProcessed | Failure::Client(_) => None,
+        };
+        dial::report(&route.upstream, endpoint, transition);
+    }
+
+    fn eject(
+        &self,
+        route: &Route,
+        endpoint: &Endpoint,
+        reason: &'static str,
+        now: Timestamp,
+    ) -> Option<Transition> {
+        let transition = route.upstream.endpoint_failed(endpoint, now, &route.policy().eject);
+        if transition.is_some() {
+            endpoint.counters.of(self.index).ejections.count(reason);
+        }
+        transition
+    }
+}
+
+type Sent = Result<Response<Incoming>, Failure>;
+
+async fn send_http1(
+    mut http1: Http1,
+    outgoing: &mut Outgoing,
+    deadline: &Deadline,
+) -> (Sent, Connection) {
+    let reused = http1.requests > 0;
+    http1.requests = http1.requests.saturating_add(1);
+    if reused && !outgoing.repeatable {
+        // hyper writes before it looks whether the replica has closed the connection meanwhile, and
+        // this request cannot be repeated then. One turn of the runtime lets it look first.
+        tokio::task::yield_now().await;
+    }
+    let Some(request) = outgoing.request(None) else {
+        return (Err(Failure::NotProcessed), Connection::Http1(http1));
+    };
+    let sent = match in_time(http1.sender.try_send_request(request), deadline).await {
+        // Some servers say so when a connection has been idle for too long; nobody read the request.
+        Some(Ok(response)) if reused && closes_idle(&response) => Err(Failure::Reset),
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut error)) => match error.take_message() {
+            Some(unsent) => {
+                outgoing.head = Some(unsent.into_parts().0);
+                Err(Failure::NotProcessed)
+            }
+            None => Err(Failure::of(error.error())),
+        },
+        None => Err(overdue(outgoing)),
+    };
+    (sent, Connection::Http1(http1))
+}
+
+async fn send_http2(
+    stream: Arc<Stream>,
+    outgoing: &mut Outgoing,
+    deadline: &Deadline,
+) -> (Sent, Connection) {
+    let request = outgoing.request(Some(Arc::clone(&stream)));
+    let (Some(mut sender), Some(request)) = (stream.made_sender(), request) else {
+        return (Err(Failure::NotProcessed), Connection::Http2(stream));
+    };
+    let sent = match in_time(sender.try_send_request(request), deadline).await {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut error)) => match error.take_message() {
+            Some(_) => Err(Failure::NotProcessed),
+            None => Err(Failure::of(error.error())),
+        },
+        None => Err(overdue(outgoing)),
+    };
+    (sent, Connection::Http2(stream))
+}
+
+fn overdue(outgoing: &Outgoing) -> Failure {
+    match outgoing.upload.overdue() {
+        ProxyError::ResponseTimeout => Failure::Timeout,
+        client => Failure::Client(client),
+    }
+}
+
+fn closes_idle(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::REQUEST_TIMEOUT
+        && response.headers().get(CONNECTION).is_some_and(|value| value == "close")
+}
+
+/// The outcome of a future, unless the deadline passes first.
+async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => deadline.poll_passed(cx).map(|()| None),
+    })
+    .await
+}

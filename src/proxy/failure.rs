@@ -1,0 +1,72 @@
+//! What a failed exchange with a replica means: may the request have run, and whose fault is it?
+//!
+//! hyper's flags alone do not answer. Three questions do: was a byte written, was the request
+//! refused explicitly, did a byte of the response arrive?
+
+use std::error::Error;
+
+use h2::Reason;
+
+use crate::proxy::error::ProxyError;
+
+/// Why a try failed before its response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Provably not processed: never written, refused (REFUSED_STREAM; RFC 9113, section 8.7), or
+    /// above the last stream of a GOAWAY (section 6.8). Any request may go again.
+    NotProcessed,
+    /// The connection broke. The request may have run.
+    Reset,
+    /// What came back was not HTTP.
+    Malformed,
+    /// The response head did not come in time.
+    Timeout,
+    /// The client's fault; the replica is not charged for it.
+    Client(ProxyError),
+}
+
+impl Failure {
+    /// What an error of hyper's client means that did not hand the request back.
+    pub fn of(error: &hyper::Error) -> Self {
+        match h2_error(error) {
+            Some(h2) if h2.is_remote() && h2.is_go_away() => Self::NotProcessed,
+            Some(h2) if h2.is_remote() && h2.reason() == Some(Reason::REFUSED_STREAM) => {
+                Self::NotProcessed
+            }
+            _ if error.is_parse() => Self::Malformed,
+            _ => Self::Reset,
+        }
+    }
+
+    /// The word for metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotProcessed => "refused",
+            Self::Reset => "reset",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::Client(_) => "client",
+        }
+    }
+
+    /// What the client is told, if the request does not go again.
+    pub const fn error(self) -> ProxyError {
+        match self {
+            Self::NotProcessed | Self::Reset => ProxyError::Reset,
+            Self::Malformed => ProxyError::BadResponse,
+            Self::Timeout => ProxyError::ResponseTimeout,
+            Self::Client(error) => error,
+        }
+    }
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref() {
+            return Some(h2);
+        }
+        source = cause.source();
+    }
+    None
+}

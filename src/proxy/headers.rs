@@ -1,0 +1,238 @@
+//! Header fields on their way through: what belongs to one connection is taken off, what tells the
+//! replica about the client is put on.
+//!
+//! The order matters. A client may write `Connection: x-forwarded-for, host`; stripping must come
+//! first, or it would remove what we set.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
+
+use crate::proxy::admission::Target;
+use crate::spec::Protocol;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The part of the path that `strip-prefix` removed.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// More names than this in `Connection` are no honest request's.
+const MOST_NOMINATED: usize = 32;
+
+/// What a connection's requests have in common: values are made once.
+#[derive(Clone, Debug)]
+pub struct ClientSide {
+    /// The peer's address, IPv4 also where it came mapped into IPv6.
+    pub peer: IpAddr,
+    peer_text: HeaderValue,
+    /// The listener's port.
+    port: HeaderValue,
+    /// Whether the peer is one of the listener's `trusted-proxies`.
+    pub trusted: bool,
+}
+
+impl ClientSide {
+    /// The client side of a connection from `peer` to a listener on `port`.
+    pub fn new(peer: IpAddr, port: u16, trusted_proxies: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        let text = |text: String| {
+            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        };
+        Self {
+            peer,
+            peer_text: text(peer.to_string()),
+            port: HeaderValue::from(port),
+            trusted: trusted_proxies.iter().any(|network| network.contains(&peer)),
+        }
+    }
+
+    /// The address of the client itself: the peer's, unless that is a trusted proxy, which tells it.
+    /// The last address that is not a trusted proxy's counts; those before it can be made up.
+    pub fn client(&self, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
+        if !self.trusted {
+            return self.peer;
+        }
+        let told = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let addresses: Vec<_> = told.flat_map(|list| list.split(',')).map(str::trim).collect();
+        let mut client = self.peer;
+        for address in addresses.into_iter().rev() {
+            let Ok(address) = address.parse::<IpAddr>() else {
+                break;
+            };
+            client = address.to_canonical();
+            if !trusted_proxies.iter().any(|network| network.contains(&client)) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Makes a request's fields those of the request to the replica. `upgrade` is the protocol that
+/// the client asks to change to, if that is to be passed on.
+pub fn prepare_request(
+    headers: &mut HeaderMap,
+    client: &ClientSide,
+    target: &Target,
+    upgrade: Option<HeaderValue>,
+    request_id: HeaderValue,
+) {
+    let wants_trailers = headers.get_all(TE).iter().any(has_trailers);
+    strip_hop_by_hop(headers);
+    headers.remove(EXPECT);
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+    join_cookies(headers);
+    set_forwarded(headers, client, target, request_id);
+}
+
+fn has_trailers(value: &HeaderValue) -> bool {
+    let mut codings = value.as_bytes().split(|byte| *byte == b',');
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Fits the prepared fields to the protocol that a replica speaks.
+pub fn fit_protocol(headers: &mut HeaderMap, protocol: Protocol, target: &Target) {
+    match protocol {
+        Protocol::Http => {
+            // The field belongs to the connection, and nothing in HTTP/1 depends on it.
+            headers.remove(TE);
+            let host = HeaderValue::try_from(target.authority.as_str());
+            headers.insert(HOST, host.unwrap_or_else(|_| HeaderValue::from_static("")));
+        }
+        // The authority goes into `:authority` (RFC 9113, section 8.3.1).
+        Protocol::H2c => drop(headers.remove(HOST)),
+    }
+}
+
+/// Takes off what is meant for one connection only (RFC 9110, section 7.6.1).
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HTTP2_SETTINGS,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The names that `Connection` lists, but for those that a client must not take off.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    names.filter(|name| !is_protected(name)).take(MOST_NOMINATED).collect()
+}
+
+fn is_protected(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "host" | "authorization" | "cookie" | "content-length" | "content-type" | "content-encoding"
+    ) || speaks_of_client(name)
+        || name == "x-request-id"
+}
+
+/// Whether a field tells where a request comes from, which only we may. Replicas that read
+/// `X_Forwarded_For` as `X-Forwarded-For` are why `_` counts as `-`.
+fn speaks_of_client(name: &str) -> bool {
+    const NAMES: [&str; 4] = ["forwarded", "x-real-ip", "x-client-cert", "x-client-ip"];
+    const BEGINNINGS: [&str; 4] = ["x-forwarded", "x-ssl-", "ssl-client-", "x-original-"];
+    // Most names begin with another letter; the rest is rare enough to look at closely.
+    if !name.starts_with(['f', 'x', 's']) {
+        return false;
+    }
+    let same = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');
+    let begins = |with: &str| {
+        name.len() >= with.len() && name.bytes().zip(with.bytes()).all(|(a, b)| same(a, b))
+    };
+    NAMES.iter().any(|whole| name.len() == whole.len() && begins(whole))
+        || BEGINNINGS.iter().any(|beginning| begins(beginning))
+}
+
+/// HTTP/2 splits cookies over several fields; HTTP/1 has one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(_)) = (cookies.next(), cookies.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in headers.get_all(COOKIE).iter().skip(1) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::try_from(joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+fn set_forwarded(
+    headers: &mut HeaderMap,
+    client: &ClientSide,
+    target: &Target,
+    request_id: HeaderValue,
+) {
+    if client.trusted {
+        let told = headers.get_all(X_FORWARDED_FOR).iter();
+        let mut list: Vec<&[u8]> = told.map(HeaderValue::as_bytes).collect();
+        list.push(client.peer_text.as_bytes());
+        let list = HeaderValue::try_from(list.join(&b", "[..]));
+        headers.insert(X_FORWARDED_FOR, list.unwrap_or_else(|_| client.peer_text.clone()));
+        let mut keep = |name, value: HeaderValue| drop(headers.entry(name).or_insert(value));
+        keep(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        keep(X_FORWARDED_HOST, host_value(target));
+        keep(X_FORWARDED_PORT, client.port.clone());
+        keep(X_REAL_IP, client.peer_text.clone());
+        keep(X_REQUEST_ID, request_id);
+        return;
+    }
+    if headers.keys().any(|name| speaks_of_client(name.as_str())) {
+        let forged: Vec<_> =
+            headers.keys().filter(|name| speaks_of_client(name.as_str())).cloned().collect();
+        for name in forged {
+            headers.remove(name);
+        }
+    }
+    headers.insert(X_FORWARDED_FOR, client.peer_text.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_HOST, host_value(target));
+    headers.insert(X_FORWARDED_PORT, client.port.clone());
+    headers.insert(X_REAL_IP, client.peer_text.clone());
+    headers.insert(X_REQUEST_ID, request_id);
+}
+
+fn host_value(target: &Target) -> HeaderValue {
+    let value = HeaderValue::try_from(target.authority.as_str());
+    value.unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! WebSockets and other upgrades: after the replica's 101 the two connections become one pipe.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tracing::debug;
+
+use crate::deadline::Deadline;
+use crate::proxy::account::Account;
+use crate::proxy::exchange::Answer;
+
+/// An upgrade that a client asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The protocols it names.
+    pub protocol: HeaderValue,
+    /// Its side of the pipe, once there is one.
+    on_upgrade: OnUpgrade,
+}
+
+/// Takes the wish for an upgrade out of a request. None if there is none that could be granted: it
+/// exists in HTTP/1.1 only, and `h2c` is a way around every rule of a proxy.
+pub fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
+    if request.version() != Version::HTTP_11 || !asks_for_upgrade(request.headers()) {
+        return None;
+    }
+    let protocol = request.headers().get(UPGRADE)?.clone();
+    if protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c") {
+        return None;
+    }
+    Some(Wanted { protocol, on_upgrade: hyper::upgrade::on(request) })
+}
+
+fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    let options = headers.get_all(CONNECTION).iter();
+    let mut options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Joins the two sides when both have changed over, until both are closed or nothing has moved for
+/// as long as `deadline` is set to. Holds what the request holds until then.
+pub async fn join(
+    wanted: Wanted,
+    mut answer: Answer,
+    mut account: Account,
+    deadline: Deadline,
+    idle: std::time::Duration,
+) {
+    let replica = hyper::upgrade::on(&mut answer.response);
+    let (client, replica) = match tokio::try_join!(wanted.on_upgrade, replica) {
+        Ok(sides) => sides,
+        Err(error) => {
+            debug!(%error, "upgrade did not come about");
+            return;
+        }
+    };
+    deadline.set(Some(idle));
+    let mut client = Moving::new(client, &deadline, idle);
+    let mut replica = Moving::new(replica, &deadline, idle);
+    let passed = std::future::poll_fn(|cx| deadline.poll_passed(cx));
+    tokio::select! {
+        copied = copy_bidirectional(&mut client, &mut replica) => match copied {
+            Ok((received, sent)) => account.tunnelled(received, sent),
+            Err(error) => debug!(%error, "upgraded connection broke"),
+        },
+        () = passed => debug!("upgraded connection did not move for too long"),
+    }
+    account.finished();
+    drop(answer);
+}
+
+/// One side of the pipe. Whatever moves sets the time limit anew.
+struct Moving {
+    side: TokioIo<Upgraded>,
+    deadline: Deadline,
+    idle: std::time::Duration,
+}
+
+impl Moving {
+    fn new(side: Upgraded, deadline: &Deadline, idle: std::time::Duration) -> Self {
+        Self { side: TokioIo::new(side), deadline: deadline.clone(), idle }
+    }
+
+    fn moved<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.deadline.set(Some(self.idle));
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Moving {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.side).poll_read(cx, buffer);
+        self.moved(polled)
+    }
+}
+
+impl AsyncWrite for Moving {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.side).poll_write(cx, bytes);
+        self.moved(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.side).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.side).poll_shutdown(cx)
+    }
+}

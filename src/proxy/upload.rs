@@ -1,0 +1,281 @@
+//! The body of a request on its way to a replica, kept for a second try as long as that is possible.
+//!
+//! The client's bytes stay in an [`Upload`]; each try reads them through an [`UploadBody`] of its
+//! own. What a try has read is kept up to 64 KiB, so that the next one can begin anew. Whatever the
+//! client does wrong is noted here, since hyper reports it as an error of the exchange with the
+//! replica, and a replica must never be charged for it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::deadline::Deadline;
+use crate::proxy::error::ProxyError;
+use crate::proxy::pool::Stream;
+use crate::spec::Timeouts;
+
+/// As much of a body is kept for another try; of a larger one nothing is.
+const MOST_KEPT: usize = 64 * 1024;
+
+/// A request's body while its request is under way.
+#[derive(Clone, Debug)]
+pub struct Upload(Option<Arc<Mutex<State>>>);
+
+#[derive(Debug)]
+struct State {
+    incoming: Incoming,
+    /// What has been read, if the next try can begin with it.
+    kept: Option<Vec<Bytes>>,
+    kept_bytes: usize,
+    trailers: Option<http::HeaderMap>,
+    received: u64,
+    limit: Option<u64>,
+    ended: bool,
+    waits_for_client: bool,
+    failed: Option<ProxyError>,
+    /// Nobody wants the rest: the response is over, or the client has left.
+    cancelled: bool,
+    /// Waits for the next frame.
+    waker: Option<Waker>,
+    deadline: Deadline,
+    timeouts: Timeouts,
+}
+
+/// The request's body ends before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body was given up")]
+pub struct GivenUp(
+    /// What the replica is told in RST_STREAM: CANCEL, where hyper would say INTERNAL_ERROR.
+    #[source]
+    h2::Error,
+);
+
+impl GivenUp {
+    fn new() -> Self {
+        Self(h2::Error::from(h2::Reason::CANCEL))
+    }
+}
+
+impl Upload {
+    /// A request's body. `replayable` says whether it may be needed again. From here on `deadline`
+    /// is the longest pause while the body comes, and the time for the response head after it.
+    ///
+    /// # Errors
+    /// [`ProxyError::BodyTooLarge`] if the head says so already.
+    pub fn new(
+        incoming: Incoming,
+        replayable: bool,
+        limit: Option<u64>,
+        deadline: &Deadline,
+        timeouts: &Timeouts,
+    ) -> Result<Self, ProxyError> {
+        if incoming.is_end_stream() {
+            return Ok(Self(None));
+        }
+        if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        Ok(Self(Some(Arc::new(Mutex::new(State {
+            incoming,
+            kept: replayable.then(Vec::new),
+            kept_bytes: 0,
+            trailers: None,
+            received: 0,
+            limit,
+            ended: false,
+            waits_for_client: false,
+            failed: None,
+            cancelled: false,
+            waker: None,
+            deadline: deadline.clone(),
+            timeouts: timeouts.clone(),
+        })))))
+    }
+
+    /// The body for one try, from its first byte. It holds on to `stream` until it is through.
+    pub fn body(&self, stream: Option<Arc<Stream>>) -> UploadBody {
+        let hint = self.lock().map_or_else(
+            || SizeHint::with_exact(0),
+            |state| if state.received == 0 { state.incoming.size_hint() } else { SizeHint::new() },
+        );
+        let _stream = stream;
+        UploadBody { upload: self.clone(), next: 0, ended: self.0.is_none(), hint, _stream }
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether another try can have all of it.
+    pub fn can_begin_anew(&self) -> bool {
+        self.lock().is_none_or(|state| state.kept.is_some() || state.received == 0)
+    }
+
+    /// No further try will come: what was kept is let go.
+    pub fn let_go(&self) {
+        if let Some(mut state) = self.lock() {
+            state.kept = None;
+        }
+    }
+
+    /// Nobody wants the rest. hyper ends an HTTP/2 stream only when both bodies have ended, so the
+    /// one that is still open must be told.
+    pub fn cancel(&self) {
+        if let Some(mut state) = self.lock() {
+            state.cancelled = true;
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// What the client did wrong, if it did.
+    pub fn client_error(&self) -> Option<ProxyError> {
+        self.lock().and_then(|state| state.failed)
+    }
+
+    /// What it means that the time for this step has passed: the client's fault while we wait for
+    /// its bytes, else the replica's.
+    pub fn overdue(&self) -> ProxyError {
+        match self.lock() {
+            Some(state) if state.waits_for_client && !state.ended => ProxyError::ClientTooSlow,
+            Some(_) | None => ProxyError::ResponseTimeout,
+        }
+    }
+
+    /// Bytes that have come from the client.
+    pub fn received(&self) -> u64 {
+        self.lock().map_or(0, |state| state.received)
+    }
+
+    /// Sets the time limit of the step that is under way.
+    pub fn start_waiting(&self, deadline: &Deadline, timeouts: &Timeouts) {
+        match self.lock() {
+            Some(state) if !state.ended => deadline.set(Some(timeouts.stream_idle)),
+            Some(_) | None => deadline.set(timeouts.response_header),
+        }
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, State>> {
+        self.0.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    /// The next frame from the client.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        if self.cancelled {
+            return Poll::Ready(Some(Err(GivenUp::new())));
+        }
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.waits_for_client = polled.is_pending();
+        let Poll::Ready(frame) = polled else {
+            self.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let Some(frame) = frame else {
+            self.end();
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|_| ProxyError::ClientBroken).and_then(|frame| self.take(frame));
+        Poll::Ready(Some(frame.map_err(|error| {
+            self.failed = Some(error);
+            GivenUp::new()
+        })))
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, ProxyError> {
+        self.deadline.set(Some(self.timeouts.stream_idle));
+        let Some(data) = frame.data_ref() else {
+            self.trailers = frame.trailers_ref().cloned();
+            self.end();
+            return Ok(frame);
+        };
+        self.received = self.received.saturating_add(data.len() as u64);
+        if self.limit.is_some_and(|limit| self.received > limit) {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        self.keep(&data.clone());
+        if self.incoming.is_end_stream() {
+            self.end();
+        }
+        Ok(frame)
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        self.kept_bytes = self.kept_bytes.saturating_add(data.len());
+        if self.kept_bytes > MOST_KEPT {
+            self.kept = None;
+        }
+        if let Some(kept) = &mut self.kept {
+            // A copy: a slice would hold on to the whole buffer that it was read into.
+            kept.push(Bytes::copy_from_slice(data));
+        }
+    }
+
+    /// The last byte has come: from here on the replica's time counts.
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.deadline.set(self.timeouts.response_header);
+        }
+    }
+}
+
+/// One try's view of an [`Upload`].
+#[derive(Debug)]
+pub struct UploadBody {
+    upload: Upload,
+    /// How many of the kept pieces this try has been given.
+    next: usize,
+    ended: bool,
+    hint: SizeHint,
+    _stream: Option<Arc<Stream>>,
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = GivenUp;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        let body = self.get_mut();
+        let Some(mut state) = body.upload.lock() else {
+            return Poll::Ready(None);
+        };
+        if let Some(piece) = state.kept.as_ref().and_then(|kept| kept.get(body.next)) {
+            body.next = body.next.saturating_add(1);
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        if state.ended {
+            let trailers = state.trailers.clone().filter(|_| !body.ended);
+            body.ended = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let polled = state.poll_next(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() && state.kept.is_some() => {
+                body.next = body.next.saturating_add(1);
+            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => body.ended = true,
+            _ => {}
+        }
+        drop(state);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint.clone()
+    }
+}
