@@ -29,3 +29,4 @@ pub mod dns;
 pub mod provider;
 pub mod deadline;
 pub mod proxy;
+pub mod listener;

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::header::CONNECTION;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
@@ -59,8 +60,10 @@ pub struct Proxy {
     pub unrouted: Arc<PerCore<RouteCell>>,
     /// Requests that were refused, by listener and reason.
     pub refused: PerCore<Tally<(usize, &'static str)>>,
-    /// Whether the edge is about to end: connections are asked to go.
+    /// Whether the edge is about to end: it takes requests still, but says that it goes.
     pub draining: AtomicBool,
+    /// Whether connections without a request are closed.
+    pub closing: AtomicBool,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -90,8 +93,17 @@ impl Proxy {
             unrouted: Arc::new(PerCore::new(cores)),
             refused: PerCore::new(cores),
             draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             id_prefix: fastrand::u64(..),
         }
+    }
+}
+
+impl Proxy {
+    /// Whether a connection is to be ended after what is under way on it. HTTP/2 can say so at any
+    /// time; an idle connection of HTTP/1 is closed only at last, since a request may be on its way.
+    pub fn asks_to_go(&self, http2: bool) -> bool {
+        self.closing.load(Relaxed) || (http2 && self.draining.load(Relaxed))
     }
 }
 
@@ -160,7 +172,7 @@ impl Client {
     pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let asked = Asked::of(request.version(), request.headers());
         let mut account = self.open_account(&request);
-        let (response, account) = match self.forward(request, &mut account).await {
+        let (mut response, mut account) = match self.forward(request, &mut account).await {
             Ok(Forwarded::Streamed(response)) => (response, account),
             Ok(Forwarded::Upgraded(response, tunnel)) => {
                 tunnel.start(account);
@@ -171,8 +183,10 @@ impl Client {
                 (answer::refuse(error, asked), account)
             }
         };
-        let mut account = account;
         account.answered(response.status().as_u16());
+        if self.core.proxy.draining.load(Relaxed) && self.deadline.is_some() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         response.map(|body| body.accounted(account))
     }
 
@@ -230,7 +244,11 @@ impl Client {
     }
 
     /// The route for a request, and the part of its path that chose it.
-    fn route(&self, head: &request::Parts, target: &Target) -> Result<(Arc<Route>, String), ProxyError> {
+    fn route(
+        &self,
+        head: &request::Parts,
+        target: &Target,
+    ) -> Result<(Arc<Route>, String), ProxyError> {
         let snapshot = self.core.proxy.snapshot.load();
         let head = Head {
             host: target.host.as_str(),
@@ -240,7 +258,8 @@ impl Client {
             headers: &head.headers,
         };
         let found = snapshot.find(self.listener, &head).ok_or(ProxyError::NoRoute)?;
-        let route = found.value.choose(|total| fastrand::u64(..total)).ok_or(ProxyError::NoRoute)?;
+        let route =
+            found.value.choose(|total| fastrand::u64(..total)).ok_or(ProxyError::NoRoute)?;
         if route.upstream.requested(clock::now(), IDLE_AFTER) {
             // Nobody has asked for a while: what is known about its replicas may be old.
             route.upstream.doubts.notify_one();

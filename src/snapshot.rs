@@ -185,9 +185,10 @@ impl<'c> Compilation<'c> {
         self.next.diagnostics.extend(target::doubts(service, self.edge));
         let parsed = labels::parse(&service.name, &service.labels);
         self.next.diagnostics.extend(parsed.diagnostics);
-        let kept = parsed.rejected.into_iter().filter_map(|name| {
-            self.previous.good.get(&(service.id.clone(), name)).cloned()
-        });
+        let kept = parsed
+            .rejected
+            .into_iter()
+            .filter_map(|name| self.previous.good.get(&(service.id.clone(), name)).cloned());
         let specs: Vec<_> = parsed.routes.into_iter().chain(kept).collect();
         for spec in specs {
             let key = (service.id.clone(), spec.name.clone());
@@ -216,7 +217,12 @@ impl<'c> Compilation<'c> {
     }
 
     /// The upstream of this key: that of another route, that of the previous table, or a new one.
-    fn upstream(&mut self, key: UpstreamKey, service: &SwarmService, source: Source) -> Arc<Upstream> {
+    fn upstream(
+        &mut self,
+        key: UpstreamKey,
+        service: &SwarmService,
+        source: Source,
+    ) -> Arc<Upstream> {
         let previous = self.previous.upstreams.get(&key).map(|(upstream, _)| upstream);
         let (upstream, _) = self.next.upstreams.entry(key.clone()).or_insert_with(|| {
             let new = || Arc::new(Upstream::new(key, &service.name, source.desired()));
@@ -240,4 +246,3 @@ impl Snapshot {
         of_service.filter(|found| found.severity == severity).count()
     }
 }
-

@@ -60,9 +60,9 @@ fn host_field(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
     let mut fields = headers.get_all(HOST).iter();
     match (fields.next(), fields.next()) {
         (None, _) => Ok(None),
-        (Some(field), None) => Authority::try_from(field.as_bytes())
-            .map(Some)
-            .map_err(|_| ProxyError::BadHost),
+        (Some(field), None) => {
+            Authority::try_from(field.as_bytes()).map(Some).map_err(|_| ProxyError::BadHost)
+        }
         (Some(_), Some(_)) => Err(ProxyError::BadHost),
     }
 }
@@ -88,7 +88,11 @@ fn path_and_query(head: &request::Parts) -> Result<PathAndQuery, ProxyError> {
     let given = uri.path_and_query().ok_or(ProxyError::BadTarget)?;
     if given.path() == "*" {
         // `OPTIONS *` asks about the server as a whole (RFC 9110, section 9.3.7).
-        return if head.method == Method::OPTIONS { Ok(given.clone()) } else { Err(ProxyError::BadTarget) };
+        return if head.method == Method::OPTIONS {
+            Ok(given.clone())
+        } else {
+            Err(ProxyError::BadTarget)
+        };
     }
     let normal = path::normalize(given.path()).map_err(ProxyError::BadPath)?;
     if normal == given.path() {

@@ -109,7 +109,10 @@ impl Streamed {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.set(Some(self.idle));
@@ -149,7 +152,9 @@ impl HttpBody for Body {
         };
         if let Some(account) = &mut body.account {
             match &polled {
-                Poll::Ready(Some(Ok(frame))) => account.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    account.sent(frame.data_ref().map_or(0, Bytes::len))
+                }
                 Poll::Ready(Some(Err(_))) => account.broke_off(),
                 Poll::Ready(None) => account.finished(),
                 Poll::Pending => {}

@@ -75,8 +75,7 @@ impl Outgoing {
         };
         head.uri = uri(target, path_and_query, protocol);
         let retry = &route.policy().retry;
-        let repeatable =
-            is_idempotent(&head.method) && retry.attempts > 0 && !retry.on.is_empty();
+        let repeatable = is_idempotent(&head.method) && retry.attempts > 0 && !retry.on.is_empty();
         let copied = repeatable || protocol == Protocol::H2c;
         let (tried, attempts, unsent) = (Vec::new(), 0, 0);
         Self { head: Some(head), upload, copied, repeatable, tried, attempts, unsent }
@@ -235,11 +234,8 @@ impl Core {
         cell.response.observe(now.since(started));
         cell.requests.count(if status.is_server_error() { "5xx" } else { "ok" });
         drop(cell);
-        let transition = if bad {
-            self.eject(route, endpoint, "5xx", now)
-        } else {
-            endpoint.health.succeeded()
-        };
+        let transition =
+            if bad { self.eject(route, endpoint, "5xx", now) } else { endpoint.health.succeeded() };
         dial::report(&route.upstream, endpoint, transition);
     }
 

@@ -156,7 +156,12 @@ fn is_protected(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(
         name,
-        "host" | "authorization" | "cookie" | "content-length" | "content-type" | "content-encoding"
+        "host"
+            | "authorization"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
     ) || speaks_of_client(name)
         || name == "x-request-id"
 }
@@ -206,12 +211,15 @@ fn set_forwarded(
         list.push(client.peer_text.as_bytes());
         let list = HeaderValue::try_from(list.join(&b", "[..]));
         headers.insert(X_FORWARDED_FOR, list.unwrap_or_else(|_| client.peer_text.clone()));
-        let mut keep = |name, value: HeaderValue| drop(headers.entry(name).or_insert(value));
-        keep(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        keep(X_FORWARDED_HOST, host_value(target));
-        keep(X_FORWARDED_PORT, client.port.clone());
-        keep(X_REAL_IP, client.peer_text.clone());
-        keep(X_REQUEST_ID, request_id);
+        for (name, value) in [
+            (X_FORWARDED_PROTO, HeaderValue::from_static("http")),
+            (X_FORWARDED_HOST, host_value(target)),
+            (X_FORWARDED_PORT, client.port.clone()),
+            (X_REAL_IP, client.peer_text.clone()),
+            (X_REQUEST_ID, request_id),
+        ] {
+            headers.entry(name).or_insert(value);
+        }
         return;
     }
     if headers.keys().any(|name| speaks_of_client(name.as_str())) {

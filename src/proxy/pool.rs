@@ -220,9 +220,9 @@ impl Pools {
     /// Another core's connection. A core that is busy with its own is passed over.
     fn borrow(&self, core: usize, endpoint: EndpointId, now: Timestamp) -> Option<Http1> {
         let others = self.shards.iter().enumerate().filter(|(other, _)| *other != core);
-        others.filter_map(|(_, shard)| shard.try_lock().ok()).find_map(|mut shard| {
-            shard.http1.get_mut(&endpoint)?.take(now)
-        })
+        others
+            .filter_map(|(_, shard)| shard.try_lock().ok())
+            .find_map(|mut shard| shard.http1.get_mut(&endpoint)?.take(now))
     }
 
     /// Keeps a connection for further requests, unless it has served its time.

@@ -126,9 +126,8 @@ impl<'c> Claims<'c> {
     /// Whether the `[provider] hosts` let a service have a host. Hosts without a rule are free.
     fn may_claim(&mut self, service: &SwarmService, pattern: &HostPattern) -> bool {
         let rules = self.edge.hosts.iter().filter(|(rule, _)| covers(rule, pattern));
-        let allowed = |stacks: &[String]| {
-            service.stack.as_ref().is_some_and(|stack| stacks.contains(stack))
-        };
+        let allowed =
+            |stacks: &[String]| service.stack.as_ref().is_some_and(|stack| stacks.contains(stack));
         let refused: Vec<_> = rules.filter(|(_, stacks)| !allowed(stacks)).collect();
         let Some((rule, stacks)) = refused.first() else {
             return true;
@@ -174,7 +173,8 @@ impl<'c> Claims<'c> {
                 continue;
             }
             let listed = stacks.iter().map(|stack| format!("`{stack}`")).collect::<Vec<_>>();
-            let problem = format!("host `{pattern}` is claimed by the stacks {}", listed.join(", "));
+            let problem =
+                format!("host `{pattern}` is claimed by the stacks {}", listed.join(", "));
             let help = format!(
                 "if that is meant, say so in the edge's option `[provider] hosts`: \
                  `\"{pattern}\" = {:?}`",

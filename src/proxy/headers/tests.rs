@@ -33,8 +33,10 @@ fn forwarded(given: &str, client: &ClientSide, upgrade: Option<&'static str>) ->
     let upgrade = upgrade.map(HeaderValue::from_static);
     prepare_request(&mut headers, client, &target(), upgrade, HeaderValue::from_static("id-1"));
     fit_protocol(&mut headers, Protocol::Http, &target());
-    let mut lines: Vec<_> =
-        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    let mut lines: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
     lines.sort_unstable();
     lines.join("\n")
 }
@@ -114,7 +116,10 @@ fn an_upgrade_is_passed_on_only_when_it_is_meant_to_be() {
         Upgrade: websocket
     ";
     let with = forwarded(given, &client(""), Some("websocket"));
-    assert!(with.contains("connection: upgrade\n") && with.contains("upgrade: websocket\n"), "{with}");
+    assert!(
+        with.contains("connection: upgrade\n") && with.contains("upgrade: websocket\n"),
+        "{with}"
+    );
     assert_eq!(forwarded(given, &client(""), None), SET_BY_US);
 }
 

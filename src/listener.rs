@@ -1,0 +1,345 @@
+//! Sockets that clients connect to: bound once per core, accepted from, and closed in good order.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::proxy::activity::{Activity, Patience};
+use crate::proxy::body::Body;
+use crate::proxy::headers::ClientSide;
+use crate::proxy::{Client, Core};
+
+/// Connections that the kernel completes before we accept them. A burst must not be turned away.
+const BACKLOG: i32 = 4096;
+
+/// After a failed accept: with no file descriptors left it would fail again at once, for ever.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// What a client of HTTP/2 without TLS sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Windows for request bodies: each stream less than the connection, so that one upload that a slow
+/// replica holds up does not hold up the others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What one stream may have waiting for a client that reads slowly.
+const SEND_BUFFER: usize = 32 << 10;
+
+/// What a listener does, apart from what its routes do.
+#[derive(Clone, Debug)]
+pub struct ListenerOptions {
+    /// Its place among the edge's listeners.
+    pub index: usize,
+    /// Whether HTTP/1.1 is spoken.
+    pub http1: bool,
+    /// Whether HTTP/2 is spoken, by prior knowledge.
+    pub http2: bool,
+    /// Streams on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// How long a connection may do nothing.
+    pub patience: Patience,
+    /// Bytes of a request's head; the name for both protocols.
+    pub head_size: usize,
+}
+
+/// Counts of one listener.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Open now.
+    pub open: AtomicUsize,
+    /// Accepted so far.
+    pub accepted: AtomicU64,
+    /// One has ended.
+    ended: Notify,
+}
+
+impl Connections {
+    /// Waits until none is open.
+    pub async fn all_ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.open.load(Relaxed) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Sockets for one address, one per core. The kernel spreads connections over them.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<StdListener>> {
+    let first = bind_one(address)?;
+    // With port 0 the kernel has chosen one: the others must have the same.
+    let address = first.local_addr()?;
+    let others = (1..cores).map(|_| bind_one(address));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 as well, whatever the host's default.
+        socket.set_only_v6(false)?;
+    }
+    // Connections inherit both, which saves two calls each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(30)))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts on one core until `stop` completes; then takes what the kernel has completed already, for
+/// closing a socket resets what waits in its queue.
+pub async fn accept(
+    core: Arc<Core>,
+    socket: TcpListener,
+    options: ListenerOptions,
+    connections: Arc<Connections>,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = socket.accept() => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => take(&core, stream, peer, &options, &connections),
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+    let drained = poll_fn(|cx| {
+        while let Poll::Ready(Ok((stream, peer))) = socket.poll_accept(cx) {
+            take(&core, stream, peer, &options, &connections);
+        }
+        Poll::Ready(())
+    });
+    drained.await;
+}
+
+fn take(
+    core: &Arc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    options: &ListenerOptions,
+    connections: &Arc<Connections>,
+) {
+    connections.accepted.fetch_add(1, Relaxed);
+    connections.open.fetch_add(1, Relaxed);
+    let open = Open(Arc::clone(connections));
+    let policy = core.proxy.listeners.get(options.index);
+    let (port, trusted) = policy.map_or((0, &[][..]), |p| (p.port, &p.trusted_proxies));
+    let side = ClientSide::new(peer.ip(), port, trusted);
+    let (core, options) = (Arc::clone(core), options.clone());
+    tokio::spawn(async move {
+        let _open = open;
+        serve(core, stream, side, &options).await;
+    });
+}
+
+/// Counts a connection until it ends, also by a panic.
+struct Open(Arc<Connections>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
+
+async fn serve(core: Arc<Core>, stream: TcpStream, side: ClientSide, options: &ListenerOptions) {
+    let activity = Arc::new(Activity::new(core.deadlines.add(), options.patience));
+    let http2 = match (options.http1, options.http2) {
+        (true, true) => match begins_like_http2(&stream, &activity).await {
+            Some(http2) => http2,
+            None => return,
+        },
+        (_, http2) => http2,
+    };
+    let deadline = (!http2).then(|| core.deadlines.add());
+    let listener = options.index;
+    let client = Client { core, listener, side, activity, deadline };
+    if http2 {
+        serve_http2(Arc::new(client), stream, options).await;
+    } else {
+        serve_http1(Arc::new(client), stream, options).await;
+    }
+}
+
+/// Whether the first bytes are those of HTTP/2; none if they do not come.
+async fn begins_like_http2(stream: &TcpStream, activity: &Activity) -> Option<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let peeked = {
+            let mut peek = pin!(stream.peek(&mut first));
+            poll_fn(|cx| match peek.as_mut().poll(cx) {
+                Poll::Ready(peeked) => Poll::Ready(peeked.ok()),
+                Poll::Pending => activity.poll_expired(cx).map(|()| None),
+            })
+            .await?
+        };
+        let came = first.get(..peeked)?;
+        if came.is_empty() {
+            return None;
+        }
+        activity.bytes_came();
+        if came == PREFACE || !PREFACE.starts_with(came) {
+            return Some(came == PREFACE);
+        }
+        // Part of the preface: what is there stays readable, so there is nothing to wait for.
+        sleep(PAUSE_AFTER_ERROR).await;
+        if poll_fn(|cx| Poll::Ready(activity.poll_expired(cx).is_ready())).await {
+            return None;
+        }
+    }
+}
+
+type Answered = Result<Response<Body>, std::convert::Infallible>;
+
+async fn serve_http1(client: Arc<Client>, stream: TcpStream, options: &ListenerOptions) {
+    let io = TokioIo::new(Watched { stream, activity: Arc::clone(&client.activity) });
+    let service = service_fn(|request: Request<Incoming>| {
+        let client = Arc::clone(&client);
+        async move { Answered::Ok(client.serve(request).await) }
+    });
+    let connection = http1::Builder::new()
+        // Ours knows a first byte from an idle connection, and costs no timer per request.
+        .header_read_timeout(None)
+        .max_buf_size(options.head_size.max(8192).saturating_mul(2))
+        .serve_connection(io, service)
+        .with_upgrades();
+    drive(connection, &client, |connection| connection.graceful_shutdown(), Expired::Drop).await;
+}
+
+async fn serve_http2(client: Arc<Client>, stream: TcpStream, options: &ListenerOptions) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let client = Arc::clone(&client);
+        async move { Answered::Ok(client.serve(request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(options.max_streams)
+        .max_header_list_size(u32::try_from(options.head_size).unwrap_or(u32::MAX))
+        // A client that cancels many calls in one write is no attacker; one that makes us reset
+        // many streams is (CVE-2023-44487, CVE-2025-8671).
+        .max_pending_accept_reset_streams(100)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .serve_connection(TokioIo::new(stream), service);
+    drive(connection, &client, |connection| connection.graceful_shutdown(), Expired::AskToGo).await;
+}
+
+/// What happens to a connection that has done nothing for too long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expired {
+    /// Closed: nothing is lost in HTTP/1.
+    Drop,
+    /// Told with GOAWAY first.
+    AskToGo,
+}
+
+/// Runs a connection to its end: its own, that of its patience, or that of the edge.
+async fn drive<C>(connection: C, client: &Client, shut_down: impl Fn(Pin<&mut C>), expired: Expired)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut asked_to_go = false;
+    let ended = poll_fn(|cx: &mut Context<'_>| {
+        let over = client.activity.poll_expired(cx).is_ready();
+        if over && expired == Expired::Drop {
+            return Poll::Ready(Ok(()));
+        }
+        if !asked_to_go && (over || client.core.proxy.asks_to_go(expired == Expired::AskToGo)) {
+            asked_to_go = true;
+            shut_down(connection.as_mut());
+        }
+        connection.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
+        debug!(%error, "connection of a client ended");
+    }
+}
+
+/// A stream that tells when bytes come.
+struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
