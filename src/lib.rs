@@ -29,4 +29,5 @@ pub mod dns;
 pub mod provider;
 pub mod deadline;
 pub mod proxy;
+pub mod discovery;
 pub mod listener;

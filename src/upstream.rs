@@ -48,6 +48,8 @@ pub struct Upstream {
     last_request: AtomicU64,
     /// Extra tries that are still allowed.
     pub retry_budget: RetryBudget,
+    /// For how long DNS and the task list have disagreed, in microseconds.
+    pub disagreement: AtomicU64,
     /// An endpoint may have become usable: waiting requests look again.
     pub arrivals: Notify,
     /// Somebody has reason to doubt the set: ask DNS now.
@@ -67,6 +69,7 @@ impl Upstream {
             turn: AtomicUsize::new(0),
             last_request: AtomicU64::new(0),
             retry_budget: RetryBudget::default(),
+            disagreement: AtomicU64::new(0),
             arrivals: Notify::new(),
             doubts: Notify::new(),
         }

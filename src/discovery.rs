@@ -1,0 +1,441 @@
+//! Who the replicas of each upstream are, at every moment.
+//!
+//! One task follows each upstream: it asks DNS, hears of new task lists, lets `membership` decide,
+//! and is the only one that replaces the upstream's endpoints. The routing table is not touched.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info};
+
+use crate::clock;
+use crate::dns::Resolver;
+use crate::health::State;
+use crate::inventory::FixedReplica;
+use crate::membership::{Answer, Membership, Standing};
+use crate::provider::Provider;
+use crate::proxy::pool::Connection;
+use crate::proxy::{Core, IDLE_AFTER};
+use crate::snapshot::{Snapshot, Source};
+use crate::spec::KeepAlive;
+use crate::timestamp::Timestamp;
+use crate::upstream::{Endpoint, EndpointId, Upstream, UpstreamKey};
+
+/// First connections under way at once: a start with a thousand replicas is no flood.
+const MOST_FIRST_CONNECTS: usize = 64;
+
+/// Between two tries to reach an endpoint: while it has not listened for long, and later on.
+const KNOCK: Duration = Duration::from_millis(100);
+const KNOCK_LATER: Duration = Duration::from_secs(1);
+const LATER: u32 = 100;
+
+/// How long one such try may take.
+const KNOCK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Doubts are cheap to raise, so questions that they lead to keep this distance.
+const DOUBT_DISTANCE: Duration = Duration::from_millis(100);
+
+/// How often DNS is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// For upstreams with traffic, or with a change under way.
+    pub active: Duration,
+    /// For all others.
+    pub idle: Duration,
+}
+
+/// What following an upstream takes.
+#[derive(Debug)]
+pub struct Context {
+    /// Asks DNS.
+    pub resolver: Resolver,
+    /// How often.
+    pub pace: Pace,
+    /// Hears of addresses that no inventory names.
+    pub provider: Provider,
+    /// The cores, on which first connections are made so that requests can use them.
+    pub cores: Vec<(Handle, Arc<Core>)>,
+}
+
+/// The tasks that follow upstreams.
+#[derive(Debug)]
+pub struct Discovery {
+    context: Arc<Context>,
+    first_connects: Arc<Semaphore>,
+    followed: BTreeMap<UpstreamKey, Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    source: watch::Sender<Source>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Discovery {
+    /// Follows nobody yet.
+    pub fn new(context: Context) -> Self {
+        Self {
+            context: Arc::new(context),
+            first_connects: Arc::new(Semaphore::new(MOST_FIRST_CONNECTS)),
+            followed: BTreeMap::new(),
+        }
+    }
+
+    /// Follows the upstreams of a table, each by its present source, and no others.
+    pub fn reconcile(&mut self, snapshot: &Snapshot) {
+        self.followed.retain(|key, _| snapshot.upstreams.contains_key(key));
+        for (key, (upstream, source)) in &snapshot.upstreams {
+            if let Some(followed) = self.followed.get(key) {
+                // Told also when nothing has changed: a list that still holds is news too.
+                followed.source.send_replace(source.clone());
+                continue;
+            }
+            let (sender, receiver) = watch::channel(source.clone());
+            let follower = Follower {
+                upstream: Arc::clone(upstream),
+                context: Arc::clone(&self.context),
+                first_connects: Arc::clone(&self.first_connects),
+                source: receiver,
+                known: HashMap::new(),
+            };
+            let task = tokio::spawn(follower.run());
+            self.followed.insert(key.clone(), Followed { source: sender, task });
+        }
+    }
+}
+
+/// Follows one upstream.
+struct Follower {
+    upstream: Arc<Upstream>,
+    context: Arc<Context>,
+    first_connects: Arc<Semaphore>,
+    source: watch::Receiver<Source>,
+    known: HashMap<SocketAddr, Known>,
+}
+
+/// An endpoint that takes part, and the task that tries to reach it.
+struct Known {
+    endpoint: Arc<Endpoint>,
+    task: Option<String>,
+    knocking: Option<JoinHandle<()>>,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        if let Some(knocking) = &self.knocking {
+            knocking.abort();
+        }
+        // Its connections are closed by the next sweep; whoever has one finishes.
+        self.endpoint.health.set_draining(true);
+    }
+}
+
+/// Somebody who takes part.
+struct Member {
+    address: SocketAddr,
+    task: Option<String>,
+    name: String,
+    draining: bool,
+}
+
+/// What a follower wakes up for.
+enum Wake {
+    /// DNS is to be asked.
+    AskDue,
+    /// Time has passed: what depends on it is looked at again.
+    Tick,
+    /// A new task list, or a new services file.
+    NewSource,
+    /// The upstream is not followed any longer.
+    Gone,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut source = self.source.borrow_and_update().clone();
+        let mut roster = Roster::default();
+        let mut asked_at = None;
+        let listed_at = self.context.provider.listed_at();
+        roster.listed(&self.upstream, &source, listed_at, clock::now());
+        loop {
+            self.settle(&mut roster, &source);
+            match self.wait(asked_at, roster.asks(&source)).await {
+                Wake::AskDue => {
+                    roster.ask(&self.context.resolver, &source).await;
+                    asked_at = Some(Instant::now());
+                }
+                Wake::Tick => {}
+                Wake::NewSource => {
+                    source = self.source.borrow_and_update().clone();
+                    let listed_at = self.context.provider.listed_at();
+                    roster.listed(&self.upstream, &source, listed_at, clock::now());
+                }
+                Wake::Gone => return,
+            }
+        }
+    }
+
+    async fn wait(&mut self, asked_at: Option<Instant>, asks: bool) -> Wake {
+        let pace = if self.is_active() { self.context.pace.active } else { self.context.pace.idle };
+        let due = match asked_at {
+            None if asks => return Wake::AskDue,
+            Some(asked_at) if asks => asked_at + pace,
+            Some(_) | None => Instant::now() + pace,
+        };
+        let wake = if asks { Wake::AskDue } else { Wake::Tick };
+        tokio::select! {
+            changed = self.source.changed() => match changed {
+                Ok(()) => Wake::NewSource,
+                Err(_) => Wake::Gone,
+            },
+            () = sleep_until(due) => wake,
+            () = self.upstream.doubts.notified() => {
+                if let Some(asked_at) = asked_at {
+                    sleep_until(asked_at + DOUBT_DISTANCE).await;
+                }
+                wake
+            }
+        }
+    }
+
+    /// Whether the upstream has traffic, or a change is under way.
+    fn is_active(&self) -> bool {
+        let now = clock::now();
+        let last = self.upstream.last_request();
+        (last > Timestamp::START && now.since(last) < IDLE_AFTER)
+            || self.known.values().any(|known| known.endpoint.health.state(now) != State::Healthy)
+    }
+
+    /// Puts in force what the roster says now.
+    fn settle(&mut self, roster: &mut Roster, source: &Source) {
+        let now = clock::now();
+        self.upstream.set_desired(source.desired());
+        let members = roster.members(&self.upstream, source, &self.context.provider, now);
+        self.put_in_force(members);
+        let now = clock::now();
+        for known in self.known.values_mut() {
+            let state = known.endpoint.health.state(now);
+            let idle = known.knocking.as_ref().is_none_or(JoinHandle::is_finished);
+            if idle
+                && matches!(state, State::Pending | State::Down)
+                && !known.endpoint.health.is_draining()
+            {
+                known.knocking =
+                    self.context.knock(&self.upstream, &known.endpoint, &self.first_connects);
+            }
+        }
+    }
+
+    fn put_in_force(&mut self, members: Vec<Member>) {
+        let before = self.ids();
+        let mut next = HashMap::with_capacity(members.len());
+        for member in members {
+            let known = match self.known.remove(&member.address) {
+                Some(known) if known.may_be(member.task.as_deref()) => known,
+                // The address has gone to another task: nothing of the old one's counts for it.
+                Some(_) | None => {
+                    let cores = self.context.cores.len();
+                    Known::new(Endpoint::new(member.address, &member.name, cores))
+                }
+            };
+            next.insert(member.address, known.updated(member));
+        }
+        // Whoever is left over takes part no longer.
+        self.known = next;
+        if self.ids() != before {
+            let mut endpoints: Vec<_> =
+                self.known.values().map(|known| Arc::clone(&known.endpoint)).collect();
+            endpoints.sort_by_key(|endpoint| endpoint.address);
+            info!(
+                service = self.upstream.service,
+                endpoints = endpoints.len(),
+                "endpoints changed"
+            );
+            self.upstream.set_endpoints(endpoints);
+        }
+    }
+
+    fn ids(&self) -> BTreeSet<EndpointId> {
+        self.known.values().map(|known| known.endpoint.id).collect()
+    }
+}
+
+impl Known {
+    fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint: Arc::new(endpoint), task: None, knocking: None }
+    }
+
+    /// Whether this is the endpoint of the task: it is, or it was met before any list named it.
+    fn may_be(&self, task: Option<&str>) -> bool {
+        self.task.is_none() || task.is_none() || self.task.as_deref() == task
+    }
+
+    fn updated(mut self, member: Member) -> Self {
+        self.task = member.task.or_else(|| self.task.take());
+        self.endpoint.health.set_draining(member.draining);
+        if **self.endpoint.name.load() != member.name {
+            self.endpoint.name.store(Arc::new(member.name));
+        }
+        self
+    }
+}
+
+/// Who takes part, as far as the sources say.
+#[derive(Default)]
+struct Roster {
+    /// Of a Swarm service; none while its network's subnet is unknown, without which an answer cannot
+    /// be told from that of a wildcard resolver.
+    membership: Option<Membership>,
+    /// Of names that were written down: the last answer for each.
+    resolved: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Roster {
+    fn listed(&mut self, upstream: &Upstream, source: &Source, at: Timestamp, now: Timestamp) {
+        let Source::Tasks { network, tasks, desired, .. } = source else {
+            return;
+        };
+        if self.membership.is_none() && network.subnet.is_some() {
+            let membership = Membership::new(&upstream.service, &network.id, network.subnet);
+            self.membership = Some(membership);
+        }
+        if let Some(membership) = &mut self.membership {
+            membership.tasks_listed(tasks, *desired, at, now);
+        }
+    }
+
+    /// Whether there is anything to ask DNS.
+    fn asks(&self, source: &Source) -> bool {
+        match source {
+            Source::Tasks { desired, .. } => *desired > 0 && self.membership.is_some(),
+            Source::Fixed(replicas) => {
+                replicas.iter().any(|replica| matches!(replica, FixedReplica::Name(..)))
+            }
+        }
+    }
+
+    async fn ask(&mut self, resolver: &Resolver, source: &Source) {
+        match source {
+            Source::Tasks { name, .. } => {
+                let answer = resolver.addresses(name).await;
+                debug!(name, ?answer, "DNS answered");
+                if let Some(membership) = &mut self.membership {
+                    membership.dns_answered(&answer, clock::now());
+                }
+            }
+            Source::Fixed(replicas) => {
+                let names = replicas.iter().filter_map(|replica| match replica {
+                    FixedReplica::Name(name, _) => Some(name),
+                    FixedReplica::Address(_) => None,
+                });
+                for name in names {
+                    // What cannot be resolved keeps its last addresses.
+                    if let Answer::Addresses(addresses) = resolver.addresses(name).await {
+                        self.resolved.insert(name.clone(), addresses);
+                    }
+                }
+            }
+        }
+    }
+
+    fn members(
+        &mut self,
+        upstream: &Upstream,
+        source: &Source,
+        provider: &Provider,
+        now: Timestamp,
+    ) -> Vec<Member> {
+        if let Source::Fixed(replicas) = source {
+            return self.fixed_members(&upstream.service, replicas);
+        }
+        let Some(membership) = &mut self.membership else {
+            provider.ask();
+            return Vec::new();
+        };
+        membership.tasks_confirmed(provider.listed_at(), now);
+        let members = membership.members(now);
+        let disagreement = u64::try_from(membership.disagreement(now).as_micros());
+        upstream.disagreement.store(disagreement.unwrap_or(u64::MAX), Relaxed);
+        if membership.wants_listing() {
+            provider.ask();
+        }
+        let members = members.into_iter().map(|member| Member {
+            address: SocketAddr::new(member.address, upstream.key.port),
+            task: member.task,
+            name: member.name,
+            draining: member.standing == Standing::Draining,
+        });
+        members.collect()
+    }
+
+    fn fixed_members(&self, service: &str, replicas: &[FixedReplica]) -> Vec<Member> {
+        let addresses = replicas.iter().flat_map(|replica| match replica {
+            FixedReplica::Address(address) => vec![*address],
+            FixedReplica::Name(name, port) => {
+                let resolved = self.resolved.get(name).into_iter().flatten();
+                resolved.map(|address| SocketAddr::new(*address, *port)).collect()
+            }
+        });
+        let unique: BTreeSet<_> = addresses.collect();
+        let members = unique.into_iter().map(|address| Member {
+            address,
+            task: None,
+            name: format!("{service}.{address}"),
+            draining: false,
+        });
+        members.collect()
+    }
+}
+
+impl Context {
+    /// Tries to reach an endpoint until that succeeds, on one of the cores: the connection is kept
+    /// there for the first request.
+    fn knock(
+        &self,
+        upstream: &Arc<Upstream>,
+        endpoint: &Arc<Endpoint>,
+        first_connects: &Arc<Semaphore>,
+    ) -> Option<JoinHandle<()>> {
+        let (handle, core) = self.cores.get(fastrand::usize(..self.cores.len().max(1)))?;
+        let (upstream, endpoint) = (Arc::clone(upstream), Arc::clone(endpoint));
+        let task = knock(Arc::clone(core), upstream, endpoint, Arc::clone(first_connects));
+        Some(handle.spawn(task))
+    }
+}
+
+async fn knock(
+    core: Arc<Core>,
+    upstream: Arc<Upstream>,
+    endpoint: Arc<Endpoint>,
+    first_connects: Arc<Semaphore>,
+) {
+    let keep = KeepAlive::default();
+    for tries in 1_u32.. {
+        let Ok(permit) = first_connects.acquire().await else {
+            return;
+        };
+        let dialled = core.dial_now(&upstream, &endpoint, &keep, KNOCK_LIMIT).await;
+        drop(permit);
+        match dialled {
+            Ok(Connection::Http1(connection)) => {
+                return core.pools.check_in(connection, &keep, clock::now());
+            }
+            // The connection is in the pool already; it goes on without this stream.
+            Ok(Connection::Http2(_)) => return,
+            Err(_) => sleep(if tries < LATER { KNOCK } else { KNOCK_LATER }).await,
+        }
+    }
+}
