@@ -7,13 +7,16 @@ pub mod timestamp;
 pub mod quantity;
 pub mod suggest;
 pub mod source;
+pub mod document;
 pub mod diagnostic;
 pub mod inventory;
 pub mod routing;
 pub mod value;
 pub mod spec;
 pub mod labels;
+pub mod services_file;
 
 // Edges: one outside thing each. They carry, they do not decide.
 
 pub mod clock;
+pub mod config;
