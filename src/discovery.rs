@@ -94,6 +94,11 @@ impl Discovery {
         }
     }
 
+    /// Wakes every connection of every core, to look whether it is to go.
+    pub fn wake_cores(&self) {
+        self.context.cores.iter().for_each(|(_, core)| core.deadlines.wake_all());
+    }
+
     /// Follows the upstreams of a table, each by its present source, and no others.
     pub fn reconcile(&mut self, snapshot: &Snapshot) {
         self.followed.retain(|key, _| snapshot.upstreams.contains_key(key));

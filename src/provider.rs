@@ -15,6 +15,7 @@ use crate::timestamp::Timestamp;
 
 pub mod docker;
 pub mod file;
+pub mod given;
 
 /// One state of the Swarm. Another one is published only if it differs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub struct Edge {
     pub instance: Option<String>,
     /// Overlay networks that it is attached to.
     pub networks: Vec<Network>,
+    /// Of these only the ones of this name count; all of them if it is empty.
+    pub only_networks: Vec<String>,
     /// Which stacks may claim which hosts; hosts without a rule are free.
     pub hosts: Vec<(HostPattern, Vec<String>)>,
     /// How many cores count.

@@ -50,9 +50,12 @@ fn port(service: &SwarmService, target: &Target) -> Result<u16, Diagnostic> {
 fn network(service: &SwarmService, target: &Target, edge: &Edge) -> Result<Network, Diagnostic> {
     let complain =
         |problem, help| Diagnostic::of_service(Severity::Error, &service.name, problem, help);
-    // The edge's own entry is the better one: its name and subnet are always known.
-    let attached = |network: &&Network| edge.networks.iter().find(|own| same(own, network));
-    let shared: Vec<_> = service.networks.iter().filter_map(|network| attached(&network)).collect();
+    // The entry that came with the edge's own task is the better one: name and subnet are known.
+    let attached = |network| {
+        let own = edge.networks.iter().find(|own| same(own, network))?;
+        Some(if own.subnet.is_some() { own } else { network })
+    };
+    let shared: Vec<&Network> = service.networks.iter().filter_map(attached).collect();
     if let Some(wanted) = &target.network {
         let named = shared.iter().find(|network| network.name == *wanted);
         return named.map(|network| (*network).clone()).ok_or_else(|| {

@@ -1,0 +1,409 @@
+//! The role `edge`: builds everything once, wires it, and owns the order of its end.
+//!
+//! One thread per core runs that core's listeners and requests; the thread that calls [`run`] has
+//! the control side: provider, compilation, discovery and admin.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::discovery::{self, Discovery};
+use crate::dns::{Resolver, ResolverError};
+use crate::inventory::Network;
+use crate::listener::{self, Connections, ListenerOptions};
+use crate::provider::{Provider, Update};
+use crate::proxy::activity::Patience;
+use crate::proxy::pool::SWEEP;
+use crate::proxy::{Core, ListenerPolicy, Proxy};
+use crate::snapshot::{Edge, EdgeListener, Snapshot};
+
+/// With its first table an edge waits for its replicas that long before it accepts: requests that
+/// came at once would only wait inside.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// How often an edge without an inventory says why.
+const REMINDER: Duration = Duration::from_mins(1);
+
+/// Why an edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken, or not allowed.
+    #[error(
+        "cannot listen on {address} for `{listener}`: {source}; another program may have the port, \
+         or ports below 1024 may be forbidden here"
+    )]
+    Bind {
+        /// The listener's name.
+        listener: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread or its runtime could not be made.
+    #[error("cannot start a worker thread")]
+    Worker(#[source] io::Error),
+    /// There is no resolver.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+}
+
+/// A listener of an edge that runs.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Its name.
+    pub name: String,
+    /// Its address, with the port that the kernel chose if none was given.
+    pub address: SocketAddr,
+    /// Its connections.
+    pub connections: Arc<Connections>,
+}
+
+/// An edge: its data path and the threads that run it.
+#[derive(Debug)]
+pub struct RunningEdge {
+    /// What requests see.
+    pub proxy: Arc<Proxy>,
+    /// Its listeners, in the order in which the proxy knows them.
+    pub listeners: Vec<Bound>,
+    /// Tables put in force so far.
+    pub swaps: Arc<AtomicU64>,
+    provider: Provider,
+    description: Edge,
+    discovery: Discovery,
+    accepting: watch::Sender<Accepting>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// What the workers do about new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Accepting {
+    NotYet,
+    Yes,
+    NoLonger,
+    /// Every connection is over, or its time is.
+    Ended,
+}
+
+impl RunningEdge {
+    /// Binds the listeners and starts the threads. Nothing is accepted before the first table.
+    ///
+    /// # Errors
+    /// If an address cannot be bound or a thread not be started.
+    pub fn start(config: &Config, provider: Provider) -> Result<Self, StartError> {
+        let cores = workers(config);
+        let (accepting, accepts) = watch::channel(Accepting::NotYet);
+        let mut sockets: Vec<Vec<(ListenerOptions, StdListener, Arc<Connections>)>> =
+            (0..cores).map(|_| Vec::new()).collect();
+        let mut bound = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let (at, per_core) = bind(listener, cores)?;
+            let connections = Arc::clone(&at.connections);
+            bound.push(at);
+            let options = options(index, listener, &config.limits);
+            for (core, socket) in sockets.iter_mut().zip(per_core) {
+                core.push((options.clone(), socket, Arc::clone(&connections)));
+            }
+        }
+        let policies = config.listeners.iter().zip(&bound).map(|(listener, bound)| policy(listener, bound));
+        let proxy = Arc::new(Proxy::new(policies.collect(), cores));
+        let mut handles = Vec::new();
+        let mut threads = Vec::new();
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let core = Arc::new(Core::new(index, &proxy));
+            let (handle, thread) = start_worker(Arc::clone(&core), sockets, accepts.clone())?;
+            handles.push((handle, core));
+            threads.push(thread);
+        }
+        let discovery = Discovery::new(discovery::Context {
+            resolver: Resolver::new(config.dns.server, config.dns.timeout)?,
+            pace: discovery::Pace {
+                active: config.dns.interval_active,
+                idle: config.dns.interval_idle,
+            },
+            provider: provider.clone(),
+            cores: handles,
+        });
+        let description = describe(config, &bound, cores);
+        let swaps = Arc::default();
+        Ok(Self {
+            proxy,
+            listeners: bound,
+            swaps,
+            provider,
+            description,
+            discovery,
+            accepting,
+            workers: threads,
+        })
+    }
+
+    /// Follows the provider until `stop` completes, then drains and ends.
+    pub async fn run(mut self, drain: config::Drain, stop: impl Future<Output = ()>) {
+        let mut updates = self.provider.updates();
+        let mut stop = std::pin::pin!(stop);
+        let mut reminder = interval(REMINDER);
+        reminder.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        reminder.reset();
+        loop {
+            tokio::select! {
+                changed = updates.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let update = updates.borrow_and_update().clone();
+                    if let Some(update) = update {
+                        self.apply(&update);
+                        self.accept_from_now_on().await;
+                    }
+                }
+                _ = reminder.tick(), if *self.accepting.borrow() == Accepting::NotYet => {
+                    warn!("no inventory yet: nothing is served, see the provider's messages above");
+                }
+                () = &mut stop => break,
+            }
+        }
+        self.drain(drain).await;
+    }
+
+    /// Compiles the table for a new state of the Swarm and puts it in force.
+    fn apply(&mut self, update: &Update) {
+        if let Some(networks) = &update.networks {
+            self.description.networks = self.attached(networks);
+        }
+        let previous = self.proxy.snapshot.load();
+        let started = clock::now();
+        let next = Arc::new(Snapshot::compile(&update.inventory, &self.description, &previous));
+        let took_ms = clock::now().since(started).as_secs_f64() * 1e3;
+        self.proxy.snapshot.store(Arc::clone(&next));
+        self.swaps.fetch_add(1, Relaxed);
+        self.discovery.reconcile(&next);
+        let (routes, services) = (next.routes.len(), next.upstreams.len());
+        info!(routes, services, took_ms, "routing table put in force");
+        let known = |diagnostic: &&Diagnostic| !previous.diagnostics.contains(*diagnostic);
+        next.diagnostics.iter().filter(known).for_each(log);
+    }
+
+    /// The networks that count: those of the own task, or of them the ones that are configured.
+    fn attached(&self, own: &[Network]) -> Vec<Network> {
+        let configured = &self.description.only_networks;
+        let counts = |network: &&Network| {
+            configured.is_empty() || configured.contains(&network.name)
+        };
+        own.iter().filter(counts).cloned().collect()
+    }
+
+    /// Begins to accept once the replicas of the first table have been reached, or a moment later.
+    async fn accept_from_now_on(&mut self) {
+        if *self.accepting.borrow() != Accepting::NotYet {
+            return;
+        }
+        let snapshot = self.proxy.snapshot.load_full();
+        let reached = async {
+            for (upstream, source) in snapshot.upstreams.values() {
+                let usable = || {
+                    let endpoints = upstream.endpoints();
+                    endpoints.iter().any(|at| at.health.state(clock::now()).accepts())
+                };
+                while source.desired() > 0 && !usable() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+        };
+        let _ = timeout(SETTLING, reached).await;
+        self.accepting.send_replace(Accepting::Yes);
+        for listener in &self.listeners {
+            info!(listener = listener.name, address = %listener.address, "listening");
+        }
+    }
+
+    /// Whether a table is in force and the edge is not about to end.
+    pub fn readiness(&self) -> Readiness {
+        Readiness { accepting: self.accepting.subscribe(), proxy: Arc::clone(&self.proxy) }
+    }
+
+    /// Ends without cutting anything off: clients are told to go, new ones are taken until nobody
+    /// can be on the way any more, and what is under way finishes.
+    async fn drain(self, drain: config::Drain) {
+        let seconds = drain.timeout.as_secs();
+        info!(seconds, "draining");
+        self.proxy.draining.store(true, Relaxed);
+        self.discovery.wake_cores();
+        // A load balancer in front learns of it by our health path, and others by DNS.
+        sleep(drain.delay).await;
+        self.accepting.send_replace(Accepting::NoLonger);
+        self.proxy.closing.store(true, Relaxed);
+        self.discovery.wake_cores();
+        let ended = async {
+            for listener in &self.listeners {
+                listener.connections.all_ended().await;
+            }
+        };
+        if timeout(drain.timeout.saturating_sub(drain.delay), ended).await.is_err() {
+            let open: usize =
+                self.listeners.iter().map(|at| at.connections.open.load(Relaxed)).sum();
+            warn!(open, "connections were still open when the time to drain was over");
+        }
+        self.accepting.send_replace(Accepting::Ended);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                error!("a worker thread had panicked");
+            }
+        }
+        info!("ended");
+    }
+}
+
+/// Tells whether an edge serves.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    accepting: watch::Receiver<Accepting>,
+    proxy: Arc<Proxy>,
+}
+
+impl Readiness {
+    /// Why it does not; none if it does.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        if self.proxy.draining.load(Relaxed) {
+            return Some("draining");
+        }
+        (*self.accepting.borrow() == Accepting::NotYet).then_some("no inventory yet")
+    }
+
+    /// Waits until it serves.
+    pub async fn wait(&mut self) {
+        let _ = self.accepting.wait_for(|accepting| *accepting != Accepting::NotYet).await;
+    }
+}
+
+/// How many cores serve.
+pub fn workers(config: &Config) -> usize {
+    match config.runtime.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+fn bind(
+    listener: &config::Listener,
+    cores: usize,
+) -> Result<(Bound, Vec<StdListener>), StartError> {
+    let failed = |source| StartError::Bind {
+        listener: listener.name.clone(),
+        address: listener.address,
+        source,
+    };
+    let sockets = listener::bind(listener.address, cores).map_err(failed)?;
+    let address = sockets.first().map_or(Ok(listener.address), StdListener::local_addr);
+    let address = address.map_err(failed)?;
+    Ok((Bound { name: listener.name.clone(), address, connections: Arc::default() }, sockets))
+}
+
+fn options(index: usize, listener: &config::Listener, limits: &config::Limits) -> ListenerOptions {
+    ListenerOptions {
+        index,
+        http1: listener.protocols.http1,
+        http2: listener.protocols.h2,
+        max_streams: listener.max_streams,
+        patience: Patience { head: limits.head_time, idle: limits.keepalive_idle },
+        head_size: limits.head_size,
+    }
+}
+
+fn policy(listener: &config::Listener, bound: &Bound) -> ListenerPolicy {
+    ListenerPolicy {
+        name: listener.name.clone(),
+        port: bound.address.port(),
+        allow: listener.allow.clone(),
+        trusted_proxies: listener.trusted_proxies.clone(),
+        health_path: listener.health_path.clone(),
+    }
+}
+
+fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
+    let listeners = config.listeners.iter().zip(bound).map(|(listener, bound)| EdgeListener {
+        name: listener.name.clone(),
+        default: listener.default,
+        address: bound.address,
+    });
+    let named = config.provider.networks.iter();
+    Edge {
+        listeners: listeners.collect(),
+        instance: config.provider.instance.clone(),
+        // Known by name only, until the own task tells more.
+        networks: named
+            .map(|name| Network { name: name.clone(), ..Network::default() })
+            .collect(),
+        only_networks: config.provider.networks.clone(),
+        hosts: config.provider.hosts.clone().into_iter().collect(),
+        cores,
+    }
+}
+
+/// A thread with a runtime of its own, which accepts and serves until all is over.
+fn start_worker(
+    core: Arc<Core>,
+    sockets: Vec<(ListenerOptions, StdListener, Arc<Connections>)>,
+    accepts: watch::Receiver<Accepting>,
+) -> Result<(Handle, JoinHandle<()>), StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
+    let handle = runtime.handle().clone();
+    let name = format!("core-{}", core.index);
+    let serve = move || runtime.block_on(work(core, sockets, accepts));
+    let thread = std::thread::Builder::new().name(name).spawn(serve).map_err(StartError::Worker)?;
+    Ok((handle, thread))
+}
+
+async fn work(
+    core: Arc<Core>,
+    sockets: Vec<(ListenerOptions, StdListener, Arc<Connections>)>,
+    mut accepts: watch::Receiver<Accepting>,
+) {
+    tokio::spawn(Arc::clone(&core.deadlines).tick());
+    tokio::spawn(sweep(Arc::clone(&core)));
+    let is = |wanted: Accepting| move |now: &Accepting| *now >= wanted;
+    let _ = accepts.wait_for(is(Accepting::Yes)).await;
+    for (options, socket, connections) in sockets {
+        match TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let mut accepts = accepts.clone();
+                let stop = async move {
+                    let _ = accepts.wait_for(is(Accepting::NoLonger)).await;
+                };
+                let core = Arc::clone(&core);
+                tokio::spawn(listener::accept(core, socket, options, connections, stop));
+            }
+            Err(error) => error!(%error, "a socket cannot be used"),
+        }
+    }
+    let _ = accepts.wait_for(is(Accepting::Ended)).await;
+}
+
+async fn sweep(core: Arc<Core>) {
+    let mut ticks = interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.pools.sweep(core.index, clock::now());
+    }
+}
+
+fn log(diagnostic: &Diagnostic) {
+    match diagnostic.severity {
+        Severity::Error => error!(service = diagnostic.service, "{diagnostic}"),
+        Severity::Warning => warn!(service = diagnostic.service, "{diagnostic}"),
+    }
+}

@@ -1,0 +1,26 @@
+//! The log: one line an event, as text for people or as JSON for collectors.
+
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Sends the log to standard error, from this level on. Does nothing if there is a log already.
+pub fn start(options: &Log) {
+    let level = match options.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // A log that is there already has been asked for by whoever runs us in their own process.
+    let _ = match options.format {
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+        }
+    };
+}
