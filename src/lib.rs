@@ -15,8 +15,10 @@ pub mod value;
 pub mod spec;
 pub mod labels;
 pub mod services_file;
+pub mod stack_file;
 
 // Edges: one outside thing each. They carry, they do not decide.
 
 pub mod clock;
 pub mod config;
+pub mod check;

@@ -29,7 +29,7 @@ pub struct Declaration {
 
 /// Why a services file cannot be read at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}\n{excerpt}  = help: {help}")]
+#[error("{problem}\n{excerpt}{}", source::help(*.at, .help))]
 pub struct FileError {
     /// What is wrong: a sentence without its full stop.
     pub problem: String,
