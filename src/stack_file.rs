@@ -1,8 +1,8 @@
 //! The services of a Compose or stack file (YAML), as far as Hiveway's labels go.
 //!
 //! Labels count where Swarm puts them on the service: under `deploy:`. All else in the file is
-//! passed over; whether it is a valid stack, `docker stack deploy` says. Variables are filled in with
-//! the defaults that the file gives; the environment of a later deployment is not known here.
+//! passed over; whether it is a valid stack, `docker stack deploy` says. Variables are filled in
+//! with the defaults that the file gives; the environment of a later deployment is not known here.
 
 mod interpolation;
 mod yaml;
