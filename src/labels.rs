@@ -38,6 +38,10 @@ pub struct Parsed {
     /// Names of the routes that a mistake disabled, in order: of exactly these a caller may keep
     /// the last good form. Never a name that is among `routes`.
     pub rejected: Vec<String>,
+    /// Names of the routes that ask for what this version cannot do and would not be safe without,
+    /// in order. No form of these may be served, the last good one neither: it may lack the very
+    /// protection that they ask for. Never a name that is in another list.
+    pub closed: Vec<String>,
     /// All that is wrong or doubtful, in the order of the labels.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -69,8 +73,9 @@ pub fn parse(service: &str, labels: &BTreeMap<String, String>) -> Parsed {
     let mut parsed = Parsed { enabled: true, ..Parsed::default() };
     for (index, name) in names.iter().enumerate() {
         match route(name, &labels) {
-            Some(route) if !too_large && index < MAX_ROUTES => parsed.routes.push(route),
-            _ => parsed.rejected.push(name.clone()),
+            Err(Fault::Unsafe) => parsed.closed.push(name.clone()),
+            Ok(route) if !too_large && index < MAX_ROUTES => parsed.routes.push(route),
+            Ok(_) | Err(Fault::Wrong) => parsed.rejected.push(name.clone()),
         }
     }
     parsed.diagnostics = reader.diagnostics;
@@ -87,13 +92,24 @@ struct Label<'l> {
     /// What stands for the `*` of the setting's name, as labels are compared.
     name: String,
     text: &'l str,
-    /// Whether it can be applied; if not, a diagnostic says why.
-    good: bool,
+    /// Why it cannot be applied, if so; a diagnostic says more.
+    fault: Option<Fault>,
+}
+
+/// Why a label cannot be applied. The graver one is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// Its value or place is wrong.
+    Wrong,
+    /// It asks for what cannot be done and must not be left out.
+    Unsafe,
 }
 
 impl Label<'_> {
     fn switches_off(&self) -> bool {
-        self.good && self.setting.name == "enable" && self.text.eq_ignore_ascii_case("false")
+        self.fault.is_none()
+            && self.setting.name == "enable"
+            && self.text.eq_ignore_ascii_case("false")
     }
 
     fn key(&self) -> (usize, &str) {
@@ -119,12 +135,12 @@ impl Reader<'_> {
             let twice = labels
                 .iter()
                 .any(|other| (&other.route, other.key()) == (&label.route, label.key()));
-            label.good = if twice {
+            label.fault = if twice {
                 let problem = "is written twice, in different capitals";
                 self.complain(Severity::Error, (written, text), problem, "remove one of the two");
-                false
+                Some(Fault::Wrong)
             } else {
-                self.is_good(&label, (written, text))
+                self.fault(&label, (written, text))
             };
             labels.push(label);
         }
@@ -154,50 +170,51 @@ impl Reader<'_> {
             order: grammar::settings().take_while(|row| row.name != setting.name).count(),
             name: if is_query { name.to_owned() } else { name.to_ascii_lowercase() },
             text: text.trim(),
-            good: true,
+            fault: None,
         })
     }
 
-    fn is_good(&mut self, label: &Label<'_>, written: (&str, &str)) -> bool {
+    fn fault(&mut self, label: &Label<'_>, written: (&str, &str)) -> Option<Fault> {
         if written.0.contains(char::is_control) || written.1.contains(char::is_control) {
             let problem = "has a control character";
             self.complain(Severity::Error, written, problem, "write printable characters only");
-            return false;
+            return Some(Fault::Wrong);
         }
         if label.route.is_some() && label.setting.scope == Scope::Service {
             let name = label.setting.name;
             let problem = "speaks for one route, but can only speak for the whole service";
             let help = format!("write `{PREFIX}{name}`, or remove the route's labels");
             self.complain(Severity::Error, written, problem, help);
-            return false;
+            return Some(Fault::Wrong);
         }
         let mut draft = blank(DEFAULT_ROUTE);
         if let Err(mistake) = label.apply(&mut draft) {
             self.complain_of(Severity::Error, written, &mistake);
-            return false;
+            let is_refused = matches!(label.setting.state, State::Refused(_)) || draft.is_unsafe;
+            return Some(if is_refused { Fault::Unsafe } else { Fault::Wrong });
         }
         for remark in &draft.remarks {
             self.complain_of(Severity::Warning, written, remark);
         }
-        self.is_safe(label.setting, written)
+        self.state(label.setting, written)
     }
 
     /// Says what comes of a setting that is not acted on, and whether the route can go without it.
-    fn is_safe(&mut self, setting: &Setting, written: (&str, &str)) -> bool {
+    fn state(&mut self, setting: &Setting, written: (&str, &str)) -> Option<Fault> {
         match setting.state {
-            State::Live => true,
+            State::Live => None,
             State::Later => {
                 let problem = "is understood, but this version does not act on it yet";
                 let help = "leave it if it may take effect with a later version";
                 self.complain(Severity::Warning, written, problem, help);
-                true
+                None
             }
             State::Refused(what) => {
                 let problem =
                     format!("cannot be obeyed: this version cannot {what}; the route stays closed");
                 let help = "remove it only if the route may be open to everybody";
                 self.complain(Severity::Error, written, problem, help);
-                false
+                Some(Fault::Unsafe)
             }
         }
     }
@@ -266,8 +283,8 @@ impl Reader<'_> {
     }
 }
 
-/// One route from what it says itself and what it inherits; none if any of that is wrong.
-fn route(name: &str, labels: &[Label<'_>]) -> Option<RouteSpec> {
+/// One route from what it says itself and what it inherits; the gravest fault if any has one.
+fn route(name: &str, labels: &[Label<'_>]) -> Result<RouteSpec, Fault> {
     let is_own = |label: &&Label<'_>| label.route.as_deref() == Some(name);
     let own_path = labels.iter().filter(is_own).any(|label| label.setting.is_path());
     let mut effective: BTreeMap<(usize, &str), &Label<'_>> = labels
@@ -279,9 +296,12 @@ fn route(name: &str, labels: &[Label<'_>]) -> Option<RouteSpec> {
     for label in labels.iter().filter(is_own) {
         effective.insert(label.key(), label);
     }
+    if let Some(fault) = effective.values().filter_map(|label| label.fault).max() {
+        return Err(fault);
+    }
     let mut draft = blank(name);
     for label in effective.values() {
-        label.apply(&mut draft).ok().filter(|()| label.good)?;
+        label.apply(&mut draft).map_err(|_| Fault::Wrong)?;
     }
     let mut route = draft.route;
     if route.matches.hosts.is_empty() {
@@ -290,7 +310,7 @@ fn route(name: &str, labels: &[Label<'_>]) -> Option<RouteSpec> {
     if route.matches.paths.is_empty() {
         route.matches.paths.push(PathPattern::Prefix(PathPrefix::root()));
     }
-    Some(route)
+    Ok(route)
 }
 
 /// Text that can be printed: a control character in a log line could hide or forge others.
@@ -313,7 +333,7 @@ fn blank(name: &str) -> Draft {
         policy: Policy::default(),
         weight: None,
     };
-    Draft { route, remarks: Vec::new() }
+    Draft { route, remarks: Vec::new(), is_unsafe: false }
 }
 
 /// The name and the setting of `routes.<name>.<setting>`.

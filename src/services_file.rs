@@ -29,7 +29,7 @@ pub struct Declaration {
 
 /// Why a services file cannot be read at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}\n{excerpt}  = help: {help}")]
+#[error("{problem}\n{excerpt}{}", source::help(*.at, .help))]
 pub struct FileError {
     /// What is wrong: a sentence without its full stop.
     pub problem: String,
@@ -44,8 +44,8 @@ pub struct FileError {
 /// The services that the file declares, ordered by name, and what is wrong with single ones.
 ///
 /// `name` is the file's, for messages. A mistake costs at most the service it is in: a replica that
-/// cannot be read is left out, and a service without any stays without. Of two services the one that
-/// stands first in the file is the older.
+/// cannot be read is left out, and a service without any stays without. Of two services the one
+/// that stands first in the file is the older.
 ///
 /// # Errors
 /// If the file is not TOML, or has something else than services in it.

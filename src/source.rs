@@ -58,6 +58,15 @@ pub fn excerpt(file: &str, text: &str, at: Position) -> String {
     shown
 }
 
+/// The line below an [`excerpt`] that says what to write instead; nothing if there is no advice.
+pub fn help(at: Position, advice: &str) -> String {
+    if advice.is_empty() {
+        return String::new();
+    }
+    let margin = " ".repeat(at.line.to_string().len() + 1);
+    format!("{margin} = help: {advice}\n")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -86,6 +95,7 @@ mod tests {
             excerpt("stack.yml", text, at),
             "  --> stack.yml:3:6\n   |\n 3 |   x: http\n   |      ^^^^\n"
         );
+        assert_eq!(help(at, "write less"), "   = help: write less\n");
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::diagnostic::Severity;
-use crate::source::Position;
+use crate::source::{self, Position};
 
 /// Where an option was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +47,10 @@ impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.severity, self.problem)?;
         match &self.origin {
+            Origin::File { excerpt, at, .. } => {
+                return write!(f, "{excerpt}{}", source::help(*at, &self.help));
+            }
             Origin::Nowhere => {}
-            Origin::File { excerpt, .. } => f.write_str(excerpt)?,
             Origin::Unread(path) => writeln!(f, "  --> {}", path.display())?,
             Origin::Variable(name) => writeln!(f, "  --> environment variable {name}")?,
             Origin::Flag(name) => writeln!(f, "  --> flag for `{name}`")?,

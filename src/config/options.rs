@@ -18,8 +18,8 @@ pub struct Setting {
     /// Its name in the file with that of its table: `limits.head-size`. A part that is `*` stands
     /// for a name that the writer gives: `listeners.*.address`.
     pub name: &'static str,
-    /// How it is written in the file if it is to be as it is anyway; or an example, if no value says
-    /// the same as none.
+    /// How it is written in the file if it is to be as it is anyway; or an example, if no value
+    /// says the same as none.
     pub written: Sample,
     /// What it means, with its unit.
     pub meaning: &'static str,

@@ -114,28 +114,28 @@ error: `listeners.web.adress` is not an option of this version
    |
  2 | adress = \"[::]:80\"
    | ^^^^^^
-  = help: did you mean `listeners.web.address`?
+   = help: did you mean `listeners.web.address`?
 
 error: `listeners.web.address` is not an address with a port
   --> etc/hiveway.toml:3:11
    |
  3 | address = \":80\"
    |           ^^^^^
-  = help: write an IP address and a port; an IPv6 address stands in brackets, and `[::]` is every address, for example `[::]:80`
+   = help: write an IP address and a port; an IPv6 address stands in brackets, and `[::]` is every address, for example `[::]:80`
 
 error: `listeners.web.tls` asks for what this version cannot do: speak TLS
   --> etc/hiveway.toml:4:7
    |
  4 | tls = true
    |       ^^^^
-  = help: write `false`, or let a proxy in front do it
+   = help: write `false`, or let a proxy in front do it
 
 error: `drain.delay` is not a duration
   --> etc/hiveway.toml:6:9
    |
  6 | delay = 5
    |         ^
-  = help: write a whole number with its unit: `ms`, `s`, `m`, `h` or `d`, for example `10s`
+   = help: write a whole number with its unit: `ms`, `s`, `m`, `h` or `d`, for example `10s`
 
 error: `drain.timout` is not an option of this version
   --> environment variable HIVEWAY_DRAIN_TIMOUT

@@ -68,6 +68,8 @@ pub struct Draft {
     pub route: RouteSpec,
     /// What is worth a warning about the label that is read.
     pub remarks: Vec<Mistake>,
+    /// Whether the value that was refused asks for something without which the route is not safe.
+    pub is_unsafe: bool,
 }
 
 impl Setting {

@@ -263,13 +263,34 @@ fn what_does_nothing_yet_says_so_and_what_would_be_unsafe_closes_the_route() {
         "hiveway.protocol=tls-passthrough",
     ] {
         let parsed = read(closed);
-        assert_eq!(parsed.rejected, ["default"], "{closed}");
+        assert_eq!(parsed.closed, ["default"], "{closed}: the last good form must not be kept");
+        assert_eq!(parsed.rejected, [""; 0], "{closed}");
         assert!(summary(&parsed).contains("the route stays closed"), "{closed}");
     }
     for open in ["client-auth=optional", "balance=ewma", "balance=hash:cookie:id", "tls=acme"] {
         let parsed = read(&format!("hiveway.{open}"));
         assert_eq!((parsed.routes.len(), parsed.diagnostics.len()), (1, 1), "{open}");
     }
+}
+
+#[test]
+fn a_route_is_closed_by_what_it_inherits_unless_it_overrides_it() {
+    let parsed = read(
+        "
+        hiveway.host=a.test
+        hiveway.port=http
+        hiveway.client-auth=required
+        hiveway.routes.open.port=80
+        hiveway.routes.open.client-auth=optional
+        hiveway.routes.wrong.client-auth=optional
+        hiveway.routes.shut.port=80
+    ",
+    );
+    let open: Vec<&str> = parsed.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(open, ["open"]);
+    assert_eq!(parsed.rejected, ["wrong"]);
+    assert_eq!(parsed.closed, ["default", "shut"]);
+    assert_eq!(read("hiveway.basic-auth=no name").closed, ["default"]);
 }
 
 #[test]

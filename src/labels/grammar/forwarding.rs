@@ -185,8 +185,8 @@ fn stream_idle(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// What is not spoken yet closes the route: to speak plain HTTP instead would send requests in clear
-/// text, or to a server that reads them as something else.
+/// What is not spoken yet closes the route: to speak plain HTTP instead would send requests in
+/// clear text, or to a server that reads them as something else.
 fn protocol(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
     to.route.target.protocol = match label_value::protocol(it.text)? {
         WrittenProtocol::Http => Protocol::Http,
@@ -206,6 +206,7 @@ fn protocol(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
                            closed";
             let help = "write a protocol that the replica speaks and this version knows: `http` or \
                         `h2c`";
+            to.is_unsafe = true;
             return Err(Mistake::new(problem, help, "http"));
         }
     };

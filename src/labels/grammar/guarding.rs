@@ -150,12 +150,13 @@ fn at_least_one(text: &str) -> Result<u64, Mistake> {
 
 /// A route that lets everybody in when it was told to ask for certificates would be no route but a
 /// hole, so `required` closes it.
-fn client_auth(_: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
+fn client_auth(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
     if value::choice(it.text, &[("required", true), ("optional", false)])? {
         let problem = "asks for client certificates, which this version cannot do; the route stays \
                        closed";
         let help = "limit the route to known networks with `allow`, or check clients in the \
                     service itself";
+        to.is_unsafe = true;
         return Err(Mistake::new(problem, help, ""));
     }
     Ok(())
