@@ -136,7 +136,7 @@ mod tests {
         }
         deadline.set(None);
         let passed = std::future::poll_fn(|cx| deadline.poll_passed(cx));
-        assert!(tokio::time::timeout(Duration::from_secs(86_400), passed).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_hours(24), passed).await.is_err());
     }
 
     #[test]

@@ -25,7 +25,6 @@ use crate::dns::{Resolver, ResolverError};
 use crate::inventory::Network;
 use crate::listener::{self, Connections, ListenerOptions};
 use crate::provider::{Provider, Update};
-use crate::proxy::activity::Patience;
 use crate::proxy::pool::SWEEP;
 use crate::proxy::{Core, ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
@@ -106,25 +105,16 @@ impl RunningEdge {
     pub fn start(config: &Config, provider: Provider) -> Result<Self, StartError> {
         let cores = workers(config);
         let (accepting, accepts) = watch::channel(Accepting::NotYet);
-        let mut sockets: Vec<Vec<(ListenerOptions, StdListener, Arc<Connections>)>> =
-            (0..cores).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let (at, per_core) = bind(listener, cores)?;
-            let connections = Arc::clone(&at.connections);
-            bound.push(at);
-            let options = options(index, listener, &config.limits);
-            for (core, socket) in sockets.iter_mut().zip(per_core) {
-                core.push((options.clone(), socket, Arc::clone(&connections)));
-            }
-        }
-        let policies = config.listeners.iter().zip(&bound).map(|(listener, bound)| policy(listener, bound));
-        let proxy = Arc::new(Proxy::new(policies.collect(), cores));
+        let (bound, shares) = bind_all(config, cores)?;
+        let policies = config.listeners.iter().zip(&bound);
+        let policies = policies.map(|(listener, bound)| policy(listener, bound)).collect();
+        let most = config.limits.connections.unwrap_or_else(most_connections);
+        let proxy = Arc::new(Proxy::new(policies, cores, most));
         let mut handles = Vec::new();
         let mut threads = Vec::new();
-        for (index, sockets) in sockets.into_iter().enumerate() {
+        for (index, shares) in shares.into_iter().enumerate() {
             let core = Arc::new(Core::new(index, &proxy));
-            let (handle, thread) = start_worker(Arc::clone(&core), sockets, accepts.clone())?;
+            let (handle, thread) = start_worker(Arc::clone(&core), shares, accepts.clone())?;
             handles.push((handle, core));
             threads.push(thread);
         }
@@ -200,9 +190,8 @@ impl RunningEdge {
     /// The networks that count: those of the own task, or of them the ones that are configured.
     fn attached(&self, own: &[Network]) -> Vec<Network> {
         let configured = &self.description.only_networks;
-        let counts = |network: &&Network| {
-            configured.is_empty() || configured.contains(&network.name)
-        };
+        let counts =
+            |network: &&Network| configured.is_empty() || configured.contains(&network.name);
         own.iter().filter(counts).cloned().collect()
     }
 
@@ -297,19 +286,47 @@ pub fn workers(config: &Config) -> usize {
     }
 }
 
-fn bind(
-    listener: &config::Listener,
-    cores: usize,
-) -> Result<(Bound, Vec<StdListener>), StartError> {
-    let failed = |source| StartError::Bind {
-        listener: listener.name.clone(),
-        address: listener.address,
-        source,
-    };
-    let sockets = listener::bind(listener.address, cores).map_err(failed)?;
-    let address = sockets.first().map_or(Ok(listener.address), StdListener::local_addr);
-    let address = address.map_err(failed)?;
-    Ok((Bound { name: listener.name.clone(), address, connections: Arc::default() }, sockets))
+/// As many connections as the limit of open files allows: each takes a second one to its replica.
+fn most_connections() -> usize {
+    const RESERVE: usize = 1024;
+    const ENOUGH: usize = 50_000;
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    let files = soft.map_or(ENOUGH, |soft| soft.parse().unwrap_or(usize::MAX));
+    // Of a small limit half is kept for everything else.
+    (files.saturating_sub(RESERVE.min(files / 2)) / 2).clamp(1, ENOUGH)
+}
+
+/// One core's share of a listener.
+struct Share {
+    options: ListenerOptions,
+    socket: StdListener,
+    connections: Arc<Connections>,
+}
+
+/// Binds every listener once for each core. What comes back second are the cores' shares.
+fn bind_all(config: &Config, cores: usize) -> Result<(Vec<Bound>, Vec<Vec<Share>>), StartError> {
+    let mut bound = Vec::new();
+    let mut shares: Vec<Vec<Share>> = (0..cores).map(|_| Vec::new()).collect();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let failed = |source| StartError::Bind {
+            listener: listener.name.clone(),
+            address: listener.address,
+            source,
+        };
+        let sockets = listener::bind(listener.address, cores).map_err(failed)?;
+        let address = sockets.first().map_or(Ok(listener.address), StdListener::local_addr);
+        let address = address.map_err(failed)?;
+        let connections = Arc::<Connections>::default();
+        let options = options(index, listener, &config.limits);
+        for (share, socket) in shares.iter_mut().zip(sockets) {
+            let (options, connections) = (options.clone(), Arc::clone(&connections));
+            share.push(Share { options, socket, connections });
+        }
+        bound.push(Bound { name: listener.name.clone(), address, connections });
+    }
+    Ok((bound, shares))
 }
 
 fn options(index: usize, listener: &config::Listener, limits: &config::Limits) -> ListenerOptions {
@@ -318,8 +335,7 @@ fn options(index: usize, listener: &config::Listener, limits: &config::Limits) -
         http1: listener.protocols.http1,
         http2: listener.protocols.h2,
         max_streams: listener.max_streams,
-        patience: Patience { head: limits.head_time, idle: limits.keepalive_idle },
-        head_size: limits.head_size,
+        limits: *limits,
     }
 }
 
@@ -344,9 +360,7 @@ fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
         listeners: listeners.collect(),
         instance: config.provider.instance.clone(),
         // Known by name only, until the own task tells more.
-        networks: named
-            .map(|name| Network { name: name.clone(), ..Network::default() })
-            .collect(),
+        networks: named.map(|name| Network { name: name.clone(), ..Network::default() }).collect(),
         only_networks: config.provider.networks.clone(),
         hosts: config.provider.hosts.clone().into_iter().collect(),
         cores,
@@ -356,27 +370,23 @@ fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
 /// A thread with a runtime of its own, which accepts and serves until all is over.
 fn start_worker(
     core: Arc<Core>,
-    sockets: Vec<(ListenerOptions, StdListener, Arc<Connections>)>,
+    shares: Vec<Share>,
     accepts: watch::Receiver<Accepting>,
 ) -> Result<(Handle, JoinHandle<()>), StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
     let handle = runtime.handle().clone();
     let name = format!("core-{}", core.index);
-    let serve = move || runtime.block_on(work(core, sockets, accepts));
+    let serve = move || runtime.block_on(work(core, shares, accepts));
     let thread = std::thread::Builder::new().name(name).spawn(serve).map_err(StartError::Worker)?;
     Ok((handle, thread))
 }
 
-async fn work(
-    core: Arc<Core>,
-    sockets: Vec<(ListenerOptions, StdListener, Arc<Connections>)>,
-    mut accepts: watch::Receiver<Accepting>,
-) {
+async fn work(core: Arc<Core>, shares: Vec<Share>, mut accepts: watch::Receiver<Accepting>) {
     tokio::spawn(Arc::clone(&core.deadlines).tick());
     tokio::spawn(sweep(Arc::clone(&core)));
     let is = |wanted: Accepting| move |now: &Accepting| *now >= wanted;
     let _ = accepts.wait_for(is(Accepting::Yes)).await;
-    for (options, socket, connections) in sockets {
+    for Share { options, socket, connections } in shares {
         match TcpListener::from_std(socket) {
             Ok(socket) => {
                 let mut accepts = accepts.clone();

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use crate::config::Limits;
 use crate::proxy::activity::{Activity, Patience};
 use crate::proxy::body::Body;
 use crate::proxy::headers::ClientSide;
@@ -35,12 +36,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 /// What a client of HTTP/2 without TLS sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Windows for request bodies: each stream less than the connection, so that one upload that a slow
-/// replica holds up does not hold up the others.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// What one stream may have waiting for a client that reads slowly.
-const SEND_BUFFER: usize = 32 << 10;
+/// hyper reads into no smaller buffer than this.
+const SMALLEST_BUFFER: usize = 8192;
+/// Fields of a head that hyper takes without being told.
+const HYPER_FIELDS: usize = 100;
 
 /// What a listener does, apart from what its routes do.
 #[derive(Clone, Debug)]
@@ -53,10 +52,8 @@ pub struct ListenerOptions {
     pub http2: bool,
     /// Streams on one HTTP/2 connection.
     pub max_streams: u32,
-    /// How long a connection may do nothing.
-    pub patience: Patience,
-    /// Bytes of a request's head; the name for both protocols.
-    pub head_size: usize,
+    /// What one client may cost.
+    pub limits: Limits,
 }
 
 /// Counts of one listener.
@@ -152,9 +149,10 @@ fn take(
     options: &ListenerOptions,
     connections: &Arc<Connections>,
 ) {
-    connections.accepted.fetch_add(1, Relaxed);
-    connections.open.fetch_add(1, Relaxed);
-    let open = Open(Arc::clone(connections));
+    let Some(open) = Open::count(core, options, connections) else {
+        // Closed at once: a client that waits in the queue for ever would be worse off.
+        return;
+    };
     let policy = core.proxy.listeners.get(options.index);
     let (port, trusted) = policy.map_or((0, &[][..]), |p| (p.port, &p.trusted_proxies));
     let side = ClientSide::new(peer.ip(), port, trusted);
@@ -166,17 +164,42 @@ fn take(
 }
 
 /// Counts a connection until it ends, also by a panic.
-struct Open(Arc<Connections>);
+struct Open {
+    core: Arc<Core>,
+    connections: Arc<Connections>,
+}
+
+impl Open {
+    /// None if there are as many as there may be; that is counted as a refusal.
+    fn count(
+        core: &Arc<Core>,
+        options: &ListenerOptions,
+        connections: &Arc<Connections>,
+    ) -> Option<Self> {
+        let proxy = &core.proxy;
+        connections.accepted.fetch_add(1, Relaxed);
+        connections.open.fetch_add(1, Relaxed);
+        let before = proxy.connections.fetch_add(1, Relaxed);
+        let open = Self { core: Arc::clone(core), connections: Arc::clone(connections) };
+        if before >= proxy.most_connections {
+            proxy.refused.of(core.index).count((options.index, "connections"));
+            return None;
+        }
+        Some(open)
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-        self.0.ended.notify_waiters();
+        self.core.proxy.connections.fetch_sub(1, Relaxed);
+        self.connections.open.fetch_sub(1, Relaxed);
+        self.connections.ended.notify_waiters();
     }
 }
 
 async fn serve(core: Arc<Core>, stream: TcpStream, side: ClientSide, options: &ListenerOptions) {
-    let activity = Arc::new(Activity::new(core.deadlines.add(), options.patience));
+    let patience = Patience { head: options.limits.head_time, idle: options.limits.keepalive_idle };
+    let activity = Arc::new(Activity::new(core.deadlines.add(), patience));
     let http2 = match (options.http1, options.http2) {
         (true, true) => match begins_like_http2(&stream, &activity).await {
             Some(http2) => http2,
@@ -230,13 +253,20 @@ async fn serve_http1(client: Arc<Client>, stream: TcpStream, options: &ListenerO
         let client = Arc::clone(&client);
         async move { Answered::Ok(client.serve(request).await) }
     });
-    let connection = http1::Builder::new()
+    let limits = &options.limits;
+    let mut builder = http1::Builder::new();
+    builder
         // Ours knows a first byte from an idle connection, and costs no timer per request.
         .header_read_timeout(None)
-        .max_buf_size(options.head_size.max(8192).saturating_mul(2))
-        .serve_connection(io, service)
-        .with_upgrades();
-    drive(connection, &client, |connection| connection.graceful_shutdown(), Expired::Drop).await;
+        .max_header_size(limits.head_size)
+        .max_buf_size(limits.head_size.saturating_mul(2).max(SMALLEST_BUFFER));
+    if limits.head_fields != HYPER_FIELDS {
+        // Any other number than its own makes hyper keep the fields on the heap.
+        builder.max_headers(limits.head_fields);
+    }
+    let connection = builder.serve_connection(io, service).with_upgrades();
+    drive(connection, &client, http1::UpgradeableConnection::graceful_shutdown, Expired::Drop)
+        .await;
 }
 
 async fn serve_http2(client: Arc<Client>, stream: TcpStream, options: &ListenerOptions) {
@@ -244,21 +274,22 @@ async fn serve_http2(client: Arc<Client>, stream: TcpStream, options: &ListenerO
         let client = Arc::clone(&client);
         async move { Answered::Ok(client.serve(request).await) }
     });
+    let limits = &options.limits;
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_send_buf_size(limits.send_buffer)
         .max_concurrent_streams(options.max_streams)
-        .max_header_list_size(u32::try_from(options.head_size).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
         // A client that cancels many calls in one write is no attacker; one that makes us reset
         // many streams is (CVE-2023-44487, CVE-2025-8671).
         .max_pending_accept_reset_streams(100)
         .max_local_error_reset_streams(64)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20))
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout)
         .serve_connection(TokioIo::new(stream), service);
-    drive(connection, &client, |connection| connection.graceful_shutdown(), Expired::AskToGo).await;
+    drive(connection, &client, http2::Connection::graceful_shutdown, Expired::AskToGo).await;
 }
 
 /// What happens to a connection that has done nothing for too long.

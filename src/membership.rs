@@ -26,7 +26,7 @@ const QUARREL: Duration = Duration::from_secs(30);
 
 /// How long an address drains that neither DNS nor the list names, while no newer list comes: its
 /// task may be stopping. Longer would be unsafe, for Swarm gives addresses out again.
-const DRAINING_UNSEEN: Duration = Duration::from_secs(60);
+const DRAINING_UNSEEN: Duration = Duration::from_mins(1);
 
 /// What DNS said about one name.
 #[derive(Clone, Debug, PartialEq, Eq)]

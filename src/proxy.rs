@@ -16,7 +16,7 @@ pub mod upgrade;
 pub mod upload;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -64,6 +64,10 @@ pub struct Proxy {
     pub draining: AtomicBool,
     /// Whether connections without a request are closed.
     pub closing: AtomicBool,
+    /// Connections of clients that are open, on all listeners together.
+    pub connections: AtomicUsize,
+    /// How many there may be.
+    pub most_connections: usize,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -84,8 +88,8 @@ pub struct ListenerPolicy {
 }
 
 impl Proxy {
-    /// A proxy without routes, for that many cores.
-    pub fn new(listeners: Vec<ListenerPolicy>, cores: usize) -> Self {
+    /// A proxy without routes, for that many cores and client connections.
+    pub fn new(listeners: Vec<ListenerPolicy>, cores: usize, most_connections: usize) -> Self {
         Self {
             snapshot: ArcSwap::default(),
             pools: Arc::new(Pools::new(cores)),
@@ -94,6 +98,8 @@ impl Proxy {
             refused: PerCore::new(cores),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            most_connections,
             id_prefix: fastrand::u64(..),
         }
     }
@@ -131,11 +137,6 @@ impl Core {
             deadlines: Arc::default(),
             requests: AtomicU64::new(0),
         }
-    }
-
-    /// A generator for one choice; making one costs less than sharing one.
-    fn rng(&self) -> fastrand::Rng {
-        fastrand::Rng::new()
     }
 
     /// 32 hexadecimal digits: a random half for the edge, then core and count.
@@ -213,7 +214,7 @@ impl Client {
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
         let path_and_query = rewrite(&route, &target, &prefix, &mut head)?;
         let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
-        let upload = self.upload(&route, &head, incoming, &deadline)?;
+        let upload = upload(&route, &head, incoming, &deadline)?;
         account.uploads(&upload);
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route);
         let answer = self.core.exchange(&route, outgoing, &deadline).await?;
@@ -296,19 +297,6 @@ impl Client {
         Err(ProxyError::Forbidden)
     }
 
-    fn upload(
-        &self,
-        route: &Route,
-        head: &request::Parts,
-        incoming: Incoming,
-        deadline: &Deadline,
-    ) -> Result<Upload, ProxyError> {
-        let policy = route.policy();
-        let replayable = route.upstream.key.protocol == Protocol::H2c
-            || (exchange::is_idempotent(&head.method) && policy.retry.attempts > 0);
-        Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
-    }
-
     fn count_refused(&self, error: ProxyError) {
         self.core.proxy.refused.of(self.core.index).count((self.listener, error.reason()));
     }
@@ -317,7 +305,7 @@ impl Client {
 /// What becomes of a request.
 enum Forwarded {
     Streamed(Response<Body>),
-    Upgraded(Response<Body>, Tunnel),
+    Upgraded(Response<Body>, Box<Tunnel>),
 }
 
 /// Two connections that become one, as soon as the client has its 101.
@@ -334,6 +322,19 @@ impl Tunnel {
         let Self { wanted, answer, deadline, idle } = self;
         tokio::spawn(upgrade::join(wanted, answer, account, deadline, idle));
     }
+}
+
+/// The request's body, kept for as long as another try may need it.
+fn upload(
+    route: &Route,
+    head: &request::Parts,
+    incoming: Incoming,
+    deadline: &Deadline,
+) -> Result<Upload, ProxyError> {
+    let policy = route.policy();
+    let replayable = route.upstream.key.protocol == Protocol::H2c
+        || (exchange::is_idempotent(&head.method) && policy.retry.attempts > 0);
+    Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
 }
 
 fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
@@ -382,7 +383,7 @@ fn respond(
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = std::mem::take(answer.response.headers_mut());
         let tunnel = Tunnel { wanted, answer, deadline, idle: timeouts.upgrade_idle };
-        return Ok(Forwarded::Upgraded(response, tunnel));
+        return Ok(Forwarded::Upgraded(response, Box::new(tunnel)));
     }
     let Answer { response, lease, in_flight } = answer;
     let (mut head, incoming) = response.into_parts();
@@ -390,6 +391,6 @@ fn respond(
     head.version = http::Version::HTTP_11;
     let framed = route.upstream.key.protocol == Protocol::H2c;
     let (lease, idle) = (Some(lease), timeouts.stream_idle);
-    let streamed = Streamed { incoming, lease, in_flight, upload, framed, deadline, idle };
+    let streamed = Streamed { incoming, lease, upload, framed, in_flight, deadline, idle };
     Ok(Forwarded::Streamed(Response::from_parts(head, Body::streamed(streamed))))
 }

@@ -213,7 +213,7 @@ impl<'c> Compilation<'c> {
                 self.next.routes.push(route);
             }
             Err(diagnostic) => {
-                self.next.diagnostics.insert(diagnostic);
+                self.next.diagnostics.insert(*diagnostic);
             }
         }
     }

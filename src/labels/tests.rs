@@ -142,7 +142,7 @@ fn every_setting_that_works_reaches_the_route() {
         .replace(" = ", "=")
         .as_str(),
     );
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     assert_eq!(route.target.port, Some(8080));
     assert_eq!(route.target.protocol, Protocol::H2c);
     assert_eq!(route.target.network.as_deref(), Some("shop_default"));
@@ -172,7 +172,7 @@ fn every_setting_that_works_reaches_the_route() {
     assert_eq!(policy.limits.queue, 8);
     assert_eq!((policy.eject.consecutive, policy.eject.max_percent), (3, 100));
     assert_eq!(policy.eject.base, Duration::from_secs(1));
-    assert_eq!(policy.eject.max, Duration::from_secs(60));
+    assert_eq!(policy.eject.max, Duration::from_mins(1));
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn grpc_is_served_as_h2c_without_a_total_timeout() {
     let route = parsed.routes.first().unwrap();
     assert_eq!(route.target.protocol, Protocol::H2c);
     assert_eq!(route.policy.timeouts.response_header, None);
-    assert_eq!(route.policy.timeouts.stream_idle, Duration::from_secs(7200));
+    assert_eq!(route.policy.timeouts.stream_idle, Duration::from_hours(2));
     assert_eq!(parsed.diagnostics.first().unwrap().severity, Severity::Warning);
 }
 

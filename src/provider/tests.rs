@@ -14,7 +14,7 @@ fn pace() -> Pace {
     Pace {
         debounce: Duration::from_millis(50),
         // Never, in a test: what is listed was listed for a reason.
-        resync: Duration::from_secs(3600),
+        resync: Duration::from_hours(1),
         distance: Duration::from_millis(20),
         backoff: Duration::from_millis(5),
         max_backoff: Duration::from_millis(20),
@@ -106,7 +106,7 @@ async fn an_equal_inventory_is_not_published_again_and_yet_seen_to_be_fresh() {
 #[tokio::test]
 async fn asking_often_is_asking_once() {
     let engine = FakeEngine::start("hiveway.port=1");
-    let pace = Pace { distance: Duration::from_secs(3600), ..pace() };
+    let pace = Pace { distance: Duration::from_hours(1), ..pace() };
     let mut following = follow(engine.socket(), pace);
     following.has("hiveway.port=1").await;
     for _ in 0..100 {

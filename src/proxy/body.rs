@@ -80,6 +80,7 @@ impl Body {
     }
 
     /// Settles the account when the body ends, whichever way.
+    #[must_use]
     pub fn accounted(mut self, account: Account) -> Self {
         self.account = Some(account);
         self.end_if_over();
@@ -153,7 +154,7 @@ impl HttpBody for Body {
         if let Some(account) = &mut body.account {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
-                    account.sent(frame.data_ref().map_or(0, Bytes::len))
+                    account.sent(frame.data_ref().map_or(0, Bytes::len));
                 }
                 Poll::Ready(Some(Err(_))) => account.broke_off(),
                 Poll::Ready(None) => account.finished(),

@@ -47,7 +47,7 @@ impl Core {
         may_borrow: bool,
     ) -> Result<Connected, ProxyError> {
         let now = clock::now();
-        if let Some(endpoint) = self.pick(route, tried, now)
+        if let Some(endpoint) = Self::pick(route, tried, now)
             && let Some(connection) = self.pooled(route, &endpoint, may_borrow, now)
         {
             return Ok(Connected { endpoint, connection });
@@ -56,11 +56,12 @@ impl Core {
         Box::pin(self.connect_slowly(route, tried, now)).await
     }
 
-    fn pick(&self, route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Arc<Endpoint>> {
+    fn pick(route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Arc<Endpoint>> {
         let upstream = &route.upstream;
         let endpoints = upstream.endpoints();
         let pick = |tried| {
-            let mut rng = self.rng();
+            // Making a generator costs less than sharing one.
+            let mut rng = fastrand::Rng::new();
             let turn = || upstream.next_turn();
             balance::pick(&endpoints, route.policy().balance, tried, now, turn, &mut rng)
         };
@@ -100,7 +101,7 @@ impl Core {
         loop {
             let now = clock::now();
             let left = limit.saturating_sub(now.since(started));
-            let Some(endpoint) = self.pick(route, tried, now) else {
+            let Some(endpoint) = Self::pick(route, tried, now) else {
                 self.wait_for_endpoint(route, left).await?;
                 continue;
             };
@@ -161,7 +162,7 @@ impl Core {
                 () = arrival => {}
             }
             if dials.len() < MOST_DIALS
-                && let Some(other) = self.pick_other(route, &excluded)
+                && let Some(other) = Self::pick_other(route, &excluded)
             {
                 excluded.push(other.id);
                 dials.push(self.dial(route, other));
@@ -169,8 +170,8 @@ impl Core {
         }
     }
 
-    fn pick_other(&self, route: &Route, excluded: &[EndpointId]) -> Option<Arc<Endpoint>> {
-        let picked = self.pick(route, excluded, clock::now())?;
+    fn pick_other(route: &Route, excluded: &[EndpointId]) -> Option<Arc<Endpoint>> {
+        let picked = Self::pick(route, excluded, clock::now())?;
         (!excluded.contains(&picked.id)).then_some(picked)
     }
 

@@ -190,13 +190,12 @@ async fn connect(
     limit: Duration,
 ) -> Result<TcpStream, DialError> {
     let mut connecting = pin!(timeout(limit, TcpStream::connect(endpoint.address)));
-    let connected = match timeout(RACE_AFTER, &mut connecting).await {
-        Ok(connected) => connected,
-        Err(_) => {
-            let _overdue = Overdue::mark(endpoint);
-            upstream.doubts.notify_one();
-            connecting.await
-        }
+    let connected = if let Ok(connected) = timeout(RACE_AFTER, &mut connecting).await {
+        connected
+    } else {
+        let _overdue = Overdue::mark(endpoint);
+        upstream.doubts.notify_one();
+        connecting.await
     };
     match connected {
         Ok(Ok(stream)) => {

@@ -15,7 +15,6 @@ use crate::deadline::Deadline;
 use crate::health::Transition;
 use crate::proxy::Core;
 use crate::proxy::admission::Target;
-use crate::proxy::connect::Connected;
 use crate::proxy::dial;
 use crate::proxy::error::ProxyError;
 use crate::proxy::failure::Failure;
@@ -109,6 +108,48 @@ fn uri(target: &Target, path_and_query: PathAndQuery, protocol: Protocol) -> Uri
     Uri::from_parts(parts).unwrap_or_default()
 }
 
+impl Outgoing {
+    /// Whether the request goes again after a failure, to another endpoint if there is one.
+    fn may_follow(&mut self, failure: Failure, route: &Route) -> bool {
+        let wanted = match failure {
+            Failure::NotProcessed => {
+                self.unsent = self.unsent.saturating_add(1);
+                return self.unsent <= MOST_UNSENT && self.can_begin_anew();
+            }
+            Failure::Client(_) | Failure::Malformed => return false,
+            Failure::Reset | Failure::Stale => RetryOn::Reset,
+            Failure::Timeout => RetryOn::Timeout,
+        };
+        self.may_run_twice(wanted, route)
+    }
+
+    /// Whether an answer is thrown away for that of an endpoint that has not been asked yet.
+    fn may_replace(&mut self, status: StatusCode, route: &Route) -> bool {
+        let wanted = match status {
+            StatusCode::BAD_GATEWAY => RetryOn::BadGateway,
+            StatusCode::SERVICE_UNAVAILABLE => RetryOn::Unavailable,
+            StatusCode::GATEWAY_TIMEOUT => RetryOn::GatewayTimeout,
+            _ => return false,
+        };
+        route.upstream.endpoints().len() > self.tried.len() && self.may_run_twice(wanted, route)
+    }
+
+    /// Whether a request that may have run goes again: only one that does no harm, that is still at
+    /// hand, and within its count and the service's budget.
+    fn may_run_twice(&mut self, wanted: RetryOn, route: &Route) -> bool {
+        let retry = &route.policy().retry;
+        let allowed = retry.on.contains(&wanted)
+            && self.repeatable
+            && self.can_begin_anew()
+            && self.attempts < retry.attempts
+            && route.upstream.retry_budget.spend(clock::now());
+        if allowed {
+            self.attempts = self.attempts.saturating_add(1);
+        }
+        allowed
+    }
+}
+
 impl Core {
     /// Sends a request to a replica of the route, to another one if it may go again, until there is
     /// a response head.
@@ -125,28 +166,27 @@ impl Core {
         loop {
             let may_borrow = outgoing.repeatable;
             let connected = self.connect(route, &outgoing.tried, may_borrow).await?;
-            let Connected { endpoint, connection } = connected;
-            let in_flight = endpoint.start_request();
-            outgoing.tried.push(endpoint.id);
+            let in_flight = connected.endpoint.start_request();
+            outgoing.tried.push(connected.endpoint.id);
             let started = clock::now();
-            let sent = self.send(route, connection, &mut outgoing, deadline).await;
-            let failure = match sent {
+            match self.send(route, connected.connection, &mut outgoing, deadline).await {
                 Ok((response, lease)) => {
                     let status = response.status();
-                    self.note_status(route, &in_flight, status, started);
-                    if !self.may_repeat_status(route, &mut outgoing, status) {
+                    self.note_answer(route, &connected.endpoint, status, started);
+                    if !outgoing.may_replace(status, route) {
                         outgoing.upload.let_go();
                         return Ok(Answer { response, lease, in_flight });
                     }
-                    continue;
+                    self.note_retry(&connected.endpoint, "status");
                 }
-                Err(failure) => failure,
-            };
-            self.note_failure(route, &in_flight, failure);
-            if !self.may_repeat(route, &mut outgoing, failure) {
-                return Err(failure.error());
+                Err(failure) => {
+                    self.note_failure(route, &connected.endpoint, failure);
+                    if !outgoing.may_follow(failure, route) {
+                        return Err(failure.error());
+                    }
+                    self.note_retry(&connected.endpoint, failure.word());
+                }
             }
-            endpoint.counters.of(self.index).retries.count(failure.word());
         }
     }
 
@@ -159,12 +199,12 @@ impl Core {
         deadline: &Deadline,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         outgoing.upload.start_waiting(deadline, &route.policy().timeouts);
-        let (result, connection) = match connection {
+        let (sent, connection) = match connection {
             Connection::Http1(http1) => send_http1(http1, outgoing, deadline).await,
             Connection::Http2(stream) => send_http2(stream, outgoing, deadline).await,
         };
         deadline.set(None);
-        match result {
+        match sent {
             Ok(response) => {
                 let keep = route.policy().keepalive;
                 Ok((response, Lease::new(connection, keep, &self.pools)))
@@ -174,84 +214,38 @@ impl Core {
         }
     }
 
-    /// Whether the request goes again, to another endpoint if there is one.
-    fn may_repeat(&self, route: &Route, outgoing: &mut Outgoing, failure: Failure) -> bool {
-        let retry = &route.policy().retry;
-        let wanted = match failure {
-            Failure::NotProcessed => {
-                outgoing.unsent = outgoing.unsent.saturating_add(1);
-                return outgoing.unsent <= MOST_UNSENT && outgoing.can_begin_anew();
-            }
-            Failure::Client(_) | Failure::Malformed => return false,
-            Failure::Reset => RetryOn::Reset,
-            Failure::Timeout => RetryOn::Timeout,
-        };
-        retry.on.contains(&wanted) && self.may_run_twice(route, outgoing)
-    }
-
-    /// Whether an answer of the replica's is to be thrown away for another one's.
-    fn may_repeat_status(
+    fn note_answer(
         &self,
         route: &Route,
-        outgoing: &mut Outgoing,
-        status: StatusCode,
-    ) -> bool {
-        let wanted = match status {
-            StatusCode::BAD_GATEWAY => RetryOn::BadGateway,
-            StatusCode::SERVICE_UNAVAILABLE => RetryOn::Unavailable,
-            StatusCode::GATEWAY_TIMEOUT => RetryOn::GatewayTimeout,
-            _ => return false,
-        };
-        let others = route.upstream.endpoints().len() > outgoing.tried.len();
-        others && route.policy().retry.on.contains(&wanted) && self.may_run_twice(route, outgoing)
-    }
-
-    /// Whether a request that may have run goes again: only one that does no harm, that is still at
-    /// hand, and within its count and the service's budget.
-    fn may_run_twice(&self, route: &Route, outgoing: &mut Outgoing) -> bool {
-        let allowed = outgoing.repeatable
-            && outgoing.can_begin_anew()
-            && outgoing.attempts < route.policy().retry.attempts
-            && route.upstream.retry_budget.spend(clock::now());
-        if allowed {
-            outgoing.attempts = outgoing.attempts.saturating_add(1);
-        }
-        allowed
-    }
-
-    /// An endpoint answered.
-    fn note_status(
-        &self,
-        route: &Route,
-        in_flight: &InFlight,
+        endpoint: &Endpoint,
         status: StatusCode,
         started: Timestamp,
     ) {
-        let endpoint = in_flight.endpoint();
         let now = clock::now();
-        let bad = matches!(status.as_u16(), 502..=504);
         let mut cell = endpoint.counters.of(self.index);
         cell.response.observe(now.since(started));
         cell.requests.count(if status.is_server_error() { "5xx" } else { "ok" });
         drop(cell);
-        let transition =
-            if bad { self.eject(route, endpoint, "5xx", now) } else { endpoint.health.succeeded() };
-        dial::report(&route.upstream, endpoint, transition);
-    }
-
-    /// An endpoint did not answer.
-    fn note_failure(&self, route: &Route, in_flight: &InFlight, failure: Failure) {
-        let endpoint = in_flight.endpoint();
-        endpoint.counters.of(self.index).requests.count(failure.word());
-        let transition = match failure {
-            Failure::Reset | Failure::Malformed | Failure::Timeout => {
-                self.eject(route, endpoint, failure.word(), clock::now())
-            }
-            Failure::NotProcessed | Failure::Client(_) => None,
+        let transition = match status.as_u16() {
+            502..=504 => self.eject(route, endpoint, "5xx", now),
+            _ => endpoint.health.succeeded(),
         };
         dial::report(&route.upstream, endpoint, transition);
     }
 
+    fn note_failure(&self, route: &Route, endpoint: &Endpoint, failure: Failure) {
+        endpoint.counters.of(self.index).requests.count(failure.word());
+        if failure.is_replicas_fault() {
+            let transition = self.eject(route, endpoint, failure.word(), clock::now());
+            dial::report(&route.upstream, endpoint, transition);
+        }
+    }
+
+    fn note_retry(&self, endpoint: &Endpoint, reason: &'static str) {
+        endpoint.counters.of(self.index).retries.count(reason);
+    }
+
+    /// Counts a failure, and leaves the endpoint out if that was one too many.
     fn eject(
         &self,
         route: &Route,
@@ -265,6 +259,16 @@ impl Core {
         }
         transition
     }
+}
+
+/// The outcome of a future, unless the deadline passes first.
+async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => deadline.poll_passed(cx).map(|()| None),
+    })
+    .await
 }
 
 type Sent = Result<Response<Incoming>, Failure>;
@@ -286,14 +290,14 @@ async fn send_http1(
     };
     let sent = match in_time(http1.sender.try_send_request(request), deadline).await {
         // Some servers say so when a connection has been idle for too long; nobody read the request.
-        Some(Ok(response)) if reused && closes_idle(&response) => Err(Failure::Reset),
+        Some(Ok(response)) if reused && closes_idle(&response) => Err(Failure::Stale),
         Some(Ok(response)) => Ok(response),
         Some(Err(mut error)) => match error.take_message() {
             Some(unsent) => {
                 outgoing.head = Some(unsent.into_parts().0);
                 Err(Failure::NotProcessed)
             }
-            None => Err(Failure::of(error.error())),
+            None => Err(Failure::of(error.error(), reused)),
         },
         None => Err(overdue(outgoing)),
     };
@@ -313,31 +317,23 @@ async fn send_http2(
         Some(Ok(response)) => Ok(response),
         Some(Err(mut error)) => match error.take_message() {
             Some(_) => Err(Failure::NotProcessed),
-            None => Err(Failure::of(error.error())),
+            None => Err(Failure::of(error.error(), false)),
         },
         None => Err(overdue(outgoing)),
     };
     (sent, Connection::Http2(stream))
 }
 
+/// Time is up: the client's fault while its body is awaited, else the replica's.
 fn overdue(outgoing: &Outgoing) -> Failure {
-    match outgoing.upload.overdue() {
-        ProxyError::ResponseTimeout => Failure::Timeout,
-        client => Failure::Client(client),
+    if outgoing.upload.waits_for_client() {
+        Failure::Client(ProxyError::ClientTooSlow)
+    } else {
+        Failure::Timeout
     }
 }
 
 fn closes_idle(response: &Response<Incoming>) -> bool {
     response.status() == StatusCode::REQUEST_TIMEOUT
         && response.headers().get(CONNECTION).is_some_and(|value| value == "close")
-}
-
-/// The outcome of a future, unless the deadline passes first.
-async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => deadline.poll_passed(cx).map(|()| None),
-    })
-    .await
 }

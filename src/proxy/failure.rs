@@ -17,6 +17,9 @@ pub enum Failure {
     NotProcessed,
     /// The connection broke. The request may have run.
     Reset,
+    /// A connection that had been used before ended without a byte of a response: most likely the
+    /// replica had closed it as idle. The request may have run all the same.
+    Stale,
     /// What came back was not HTTP.
     Malformed,
     /// The response head did not come in time.
@@ -26,14 +29,16 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What an error of hyper's client means that did not hand the request back.
-    pub fn of(error: &hyper::Error) -> Self {
+    /// What an error of hyper's client means that did not hand the request back. `reused` says
+    /// whether an HTTP/1 connection had served another request before.
+    pub fn of(error: &hyper::Error, reused: bool) -> Self {
         match h2_error(error) {
             Some(h2) if h2.is_remote() && h2.is_go_away() => Self::NotProcessed,
             Some(h2) if h2.is_remote() && h2.reason() == Some(Reason::REFUSED_STREAM) => {
                 Self::NotProcessed
             }
             _ if error.is_parse() => Self::Malformed,
+            _ if reused => Self::Stale,
             _ => Self::Reset,
         }
     }
@@ -43,16 +48,25 @@ impl Failure {
         match self {
             Self::NotProcessed => "refused",
             Self::Reset => "reset",
+            Self::Stale => "stale",
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Client(_) => "client",
         }
     }
 
+    /// Whether it tells anything about the replica's health.
+    pub const fn is_replicas_fault(self) -> bool {
+        match self {
+            Self::Reset | Self::Malformed | Self::Timeout => true,
+            Self::NotProcessed | Self::Stale | Self::Client(_) => false,
+        }
+    }
+
     /// What the client is told, if the request does not go again.
     pub const fn error(self) -> ProxyError {
         match self {
-            Self::NotProcessed | Self::Reset => ProxyError::Reset,
+            Self::NotProcessed | Self::Reset | Self::Stale => ProxyError::Reset,
             Self::Malformed => ProxyError::BadResponse,
             Self::Timeout => ProxyError::ResponseTimeout,
             Self::Client(error) => error,

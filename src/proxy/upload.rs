@@ -102,8 +102,7 @@ impl Upload {
             || SizeHint::with_exact(0),
             |state| if state.received == 0 { state.incoming.size_hint() } else { SizeHint::new() },
         );
-        let _stream = stream;
-        UploadBody { upload: self.clone(), next: 0, ended: self.0.is_none(), hint, _stream }
+        UploadBody { upload: self.clone(), next: 0, ended: self.0.is_none(), hint, stream }
     }
 
     /// Whether there is no body at all.
@@ -139,13 +138,9 @@ impl Upload {
         self.lock().and_then(|state| state.failed)
     }
 
-    /// What it means that the time for this step has passed: the client's fault while we wait for
-    /// its bytes, else the replica's.
-    pub fn overdue(&self) -> ProxyError {
-        match self.lock() {
-            Some(state) if state.waits_for_client && !state.ended => ProxyError::ClientTooSlow,
-            Some(_) | None => ProxyError::ResponseTimeout,
-        }
+    /// Whether more of the body is to come, and the replica would take it.
+    pub fn waits_for_client(&self) -> bool {
+        self.lock().is_some_and(|state| state.waits_for_client && !state.ended)
     }
 
     /// Bytes that have come from the client.
@@ -235,7 +230,9 @@ pub struct UploadBody {
     next: usize,
     ended: bool,
     hint: SizeHint,
-    _stream: Option<Arc<Stream>>,
+    /// Counts against the connection's streams for as long as it is held.
+    #[expect(dead_code, reason = "held, not read")]
+    stream: Option<Arc<Stream>>,
 }
 
 impl Body for UploadBody {
@@ -265,7 +262,7 @@ impl Body for UploadBody {
                 body.next = body.next.saturating_add(1);
             }
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => body.ended = true,
-            _ => {}
+            Poll::Ready(_) | Poll::Pending => {}
         }
         drop(state);
         polled
@@ -276,6 +273,6 @@ impl Body for UploadBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }

@@ -193,13 +193,13 @@ fn naive<'c>(claims: &'c [(Claim, String)], host: &str, path: &str) -> Option<&'
         PathPattern::Regex(regex) => regex.is_match(path).then_some((1, 0)),
         PathPattern::Prefix(prefix) => prefix.strip(path).map(|_| (0, prefix.depth())),
     };
-    let mut best: Option<((i32, i32, (i32, usize)), &str)> = None;
+    let mut best = None;
     for (claim, name) in claims {
         let (Some(host), Some(path)) = (host_rank(&claim.host), path_rank(&claim.path)) else {
             continue;
         };
         let rank = (host, claim.priority, path);
-        if best.is_none_or(|(other, _)| rank > other) {
+        if best.is_none_or(|(other, _): (_, &str)| rank > other) {
             best = Some((rank, name));
         }
     }

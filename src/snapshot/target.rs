@@ -15,7 +15,7 @@ pub(super) fn resolve(
     service: &SwarmService,
     target: &Target,
     edge: &Edge,
-) -> Result<(UpstreamKey, Source), Diagnostic> {
+) -> Result<(UpstreamKey, Source), Box<Diagnostic>> {
     let (port, network, source) = match &service.replicas {
         // The port of a fixed replica stands beside its address.
         Replicas::Fixed(replicas) => (0, String::new(), Source::Fixed(replicas.clone())),
@@ -35,7 +35,7 @@ pub(super) fn resolve(
     Ok((UpstreamKey { service_id, port, protocol: target.protocol, network }, source))
 }
 
-fn port(service: &SwarmService, target: &Target) -> Result<u16, Diagnostic> {
+fn port(service: &SwarmService, target: &Target) -> Result<u16, Box<Diagnostic>> {
     let problem = match (target.port, service.ports.as_slice()) {
         (Some(port), _) => return Ok(port),
         (None, [only]) => return Ok(only.target),
@@ -44,10 +44,14 @@ fn port(service: &SwarmService, target: &Target) -> Result<u16, Diagnostic> {
     };
     let help = "add the label `hiveway.port` with the port the container listens on, for example \
                 `hiveway.port=8080`";
-    Err(Diagnostic::of_service(Severity::Error, &service.name, problem, help))
+    Err(Diagnostic::of_service(Severity::Error, &service.name, problem, help).into())
 }
 
-fn network(service: &SwarmService, target: &Target, edge: &Edge) -> Result<Network, Diagnostic> {
+fn network(
+    service: &SwarmService,
+    target: &Target,
+    edge: &Edge,
+) -> Result<Network, Box<Diagnostic>> {
     let complain =
         |problem, help| Diagnostic::of_service(Severity::Error, &service.name, problem, help);
     // The entry that came with the edge's own task is the better one: name and subnet are known.
@@ -61,7 +65,7 @@ fn network(service: &SwarmService, target: &Target, edge: &Edge) -> Result<Netwo
         return named.map(|network| (*network).clone()).ok_or_else(|| {
             let problem = "names a network that service and edge do not share".to_owned();
             let help = format!("write one of these: {}", names(&shared));
-            complain(problem, help).at_label("hiveway.network", wanted)
+            complain(problem, help).at_label("hiveway.network", wanted).into()
         });
     }
     match shared.as_slice() {
@@ -69,11 +73,13 @@ fn network(service: &SwarmService, target: &Target, edge: &Edge) -> Result<Netwo
         [] => Err(complain(
             "shares no network with the edge, so its replicas cannot be reached".to_owned(),
             format!("attach it to one of the edge's networks: {}", names(&edge.networks)),
-        )),
+        )
+        .into()),
         _ => Err(complain(
             format!("shares several networks with the edge: {}", names(&shared)),
             "say which one is meant with the label `hiveway.network`".to_owned(),
-        )),
+        )
+        .into()),
     }
 }
 

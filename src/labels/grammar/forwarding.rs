@@ -198,7 +198,7 @@ fn protocol(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
             to.remarks.push(Mistake::new(problem, help, "h2c"));
             // A call may rightly be silent for as long as it takes: polls and server streams.
             to.route.policy.timeouts.response_header = None;
-            to.route.policy.timeouts.stream_idle = Duration::from_secs(60 * 60);
+            to.route.policy.timeouts.stream_idle = Duration::from_hours(1);
             Protocol::H2c
         }
         WrittenProtocol::Refused => {
