@@ -11,6 +11,7 @@
 //! | `/hang` | nothing, ever |
 //! | `/reset` | nothing: the connection (HTTP/2: the stream) is reset |
 //! | `/ws` | a WebSocket, or `Upgrade: echo`, that sends everything back |
+//! | `/resolve?name=` | the addresses of that name, as this replica's DNS has them now |
 //! | `/log` | how often each request id was seen |
 //!
 //! Each answer carries `X-Replica`, the name of the task.
@@ -120,6 +121,7 @@ async fn by_path(
         }
         (_, "/echo") => Response::new(Source::Echo(body).into()),
         (_, "/trailers") => trailers(),
+        (_, "/resolve") => resolve(query(parts, "name").unwrap_or_default()).await,
         (_, "/hang") => std::future::pending().await,
         (_, "/reset") => {
             if parts.version != Version::HTTP_2 {
@@ -204,6 +206,15 @@ fn trailers() -> Response<AnswerBody> {
     let mut response = Response::new(Source::with_trailers("a body with a trailer\n").into());
     response.headers_mut().insert(http::header::TRAILER, HeaderValue::from_static("x-checksum"));
     response
+}
+
+/// A list of addresses; empty for a name that nobody knows.
+async fn resolve(name: &str) -> Response<AnswerBody> {
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let mut addresses: Vec<_> =
+        found.map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default();
+    addresses.sort_unstable();
+    json(serde_json::json!(addresses).to_string())
 }
 
 /// Counts a visit in the database and says who counted; 502 when the database does not answer.
