@@ -11,8 +11,7 @@ use crate::load::{Load, Plan, Target};
 #[test]
 fn an_update_behind_a_host_port_loses_requests_and_they_are_counted() {
     require_lab();
-    let publish = "published=8081,target=8080,mode=host";
-    let service = Service::new("counting").off_the_network().args(&["--publish", publish]).create();
+    let service = Service::new("counting").off_the_network().on_host_port(8081).create();
     service.wait_running(1);
     let address = "10.99.0.1:8081".parse().unwrap();
     wait_for("the replica", SOON, || get_from(address, "test", "/").ok());
@@ -33,9 +32,8 @@ fn an_update_behind_a_host_port_loses_requests_and_they_are_counted() {
 #[test]
 fn what_is_open_breaks_with_its_replica_and_that_is_seen() {
     require_lab();
-    let publish = "published=8083,target=8080,mode=host";
     let service = Service::new("breaking").off_the_network().env("REPLICA_ON_SIGTERM=die");
-    let service = service.args(&["--publish", publish]).create();
+    let service = service.on_host_port(8083).create();
     service.wait_running(1);
     let address = "10.99.0.1:8083".parse().unwrap();
     wait_for("the replica", SOON, || get_from(address, "test", "/").ok());

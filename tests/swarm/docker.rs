@@ -58,6 +58,12 @@ impl Service {
         self
     }
 
+    /// Publishes the replica's port on node 1 alone, past the edge.
+    pub(crate) fn on_host_port(self, port: u16) -> Self {
+        let publish = format!("published={port},target=8080,mode=host");
+        self.args(&["--publish", &publish, "--constraint", "node.hostname==node1"])
+    }
+
     /// So many replicas.
     pub(crate) fn replicas(mut self, count: u32) -> Self {
         self.replicas = Some(count);

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,8 @@ pub(crate) fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -
 ///
 /// If no lab is up, with the commands that make one.
 pub(crate) fn require_lab() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
         let socket = lab_root().join("1/docker.sock");
         assert!(
             socket.exists(),
@@ -91,9 +91,10 @@ pub(crate) fn require_lab() {
 ///
 /// If no lab is up, or the edge is not ready within a minute.
 pub(crate) fn require_edge() {
-    static ONCE: OnceLock<()> = OnceLock::new();
+    // Failed once, it fails at once for every other test.
+    static ONCE: Once = Once::new();
     require_lab();
-    ONCE.get_or_init(|| {
+    ONCE.call_once(|| {
         deploy(STACK, "docker-stack.yml");
         wait_for("the edge to be ready", Duration::from_secs(60), || admin("/readyz").map(|_| ()));
     });

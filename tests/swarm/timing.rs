@@ -48,8 +48,7 @@ fn in_dns(resolver: std::net::SocketAddr, service: &str) -> usize {
 #[test]
 fn a_new_task_serves_its_first_request_within_a_second_of_its_name() {
     require_edge();
-    let publish = "published=8082,target=8080,mode=host";
-    let resolver = Service::new("resolver").args(&["--publish", publish]).create();
+    let resolver = Service::new("resolver").on_host_port(8082).create();
     let service = Service::new("joining").label("hiveway.host=joining.test").create();
     wait_replicas("joining.test", 1);
     resolver.wait_running(1);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{SOON, get, service, wait_replicas, wait_status};
-use crate::docker::{Deployed, Service, Stack};
+use crate::docker::{Deployed, Service, Stack, docker};
 use crate::lab::{deploy, diagnostics, require_edge, wait_for};
 
 /// Waits until a GET of that path is answered by a replica of that service.
@@ -63,10 +63,11 @@ fn a_service_scaled_to_zero_answers_503_at_once_and_never_404() {
 }
 
 #[test]
-fn a_global_service_is_served() {
+fn a_global_service_is_served_by_a_replica_on_each_node() {
     require_edge();
     let _shop = Service::new("everywhere").label("hiveway.host=global.test").global().create();
-    wait_replicas("global.test", 1);
+    let nodes = docker(&["node", "ls", "--quiet"]).lines().count();
+    wait_replicas("global.test", nodes);
 }
 
 #[test]
