@@ -248,3 +248,6 @@ impl Snapshot {
         of_service.filter(|found| found.severity == severity).count()
     }
 }
+
+#[cfg(test)]
+mod tests;

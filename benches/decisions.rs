@@ -1,0 +1,149 @@
+//! What a request's decisions cost, apart from moving bytes: finding its route, choosing its
+//! endpoint, and what a change of labels costs.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use hiveway::balance;
+use hiveway::inventory::{FixedReplica, Inventory, Network, Replicas, SwarmService, SwarmTask};
+use hiveway::routing::Head;
+use hiveway::snapshot::{Edge, EdgeListener, Snapshot};
+use hiveway::spec::Balance;
+use hiveway::timestamp::Timestamp;
+use hiveway::upstream::Endpoint;
+use http::{HeaderMap, Method};
+
+fn edge() -> Edge {
+    Edge {
+        listeners: vec![EdgeListener {
+            name: "web".to_owned(),
+            default: true,
+            address: ([127, 0, 0, 1], 80).into(),
+        }],
+        networks: vec![network()],
+        cores: 2,
+        ..Edge::default()
+    }
+}
+
+fn network() -> Network {
+    Network { id: "net".to_owned(), name: "hiveway".to_owned(), subnet: "10.0.0.0/8".parse().ok() }
+}
+
+/// A service as a stack makes it: two routes, five tasks.
+fn service(number: usize) -> SwarmService {
+    let labels = [
+        ("hiveway.port", "8080".to_owned()),
+        ("hiveway.host", format!("shop{number}.example.com")),
+        ("hiveway.health.path", "/actuator/health".to_owned()),
+        ("hiveway.routes.api.path", "/api".to_owned()),
+        ("hiveway.routes.api.timeout.response-header", "30s".to_owned()),
+        ("hiveway.retry.on", "reset,503".to_owned()),
+    ];
+    let task = |slot: usize| SwarmTask {
+        id: format!("task-{number}-{slot}"),
+        slot: slot.to_string(),
+        running: true,
+        addresses: [("net".to_owned(), [10, 0, (number >> 8) as u8, slot as u8].into())].into(),
+        ..SwarmTask::default()
+    };
+    SwarmService {
+        id: format!("id{number}"),
+        name: format!("stack{number}_web"),
+        stack: Some(format!("stack{number}")),
+        created_at: format!("{number:010}"),
+        labels: labels.map(|(label, value)| (label.to_owned(), value)).into(),
+        networks: vec![network()],
+        replicas: Replicas::Tasks { desired: 5, tasks: (1..6).map(task).collect() },
+        ..SwarmService::default()
+    }
+}
+
+fn inventory(services: usize) -> Inventory {
+    Inventory { services: (0..services).map(service).collect() }
+}
+
+/// One service with many routes on one host: the other way to have ten thousand.
+fn one_host(routes: usize) -> Inventory {
+    let mut services = Vec::new();
+    for first in (0..routes).step_by(50) {
+        let routes = first..routes.min(first + 50);
+        let labels: BTreeMap<_, _> = routes
+            .flat_map(|route| {
+                [
+                    (format!("hiveway.routes.r{route}.host"), "all.example.com".to_owned()),
+                    (format!("hiveway.routes.r{route}.path"), format!("/team/app{route}")),
+                ]
+            })
+            .collect();
+        services.push(SwarmService {
+            id: format!("id{first}"),
+            name: format!("stack_{first:06}"),
+            labels,
+            replicas: Replicas::Fixed(vec![FixedReplica::Address(([127, 0, 0, 1], 1).into())]),
+            ..SwarmService::default()
+        });
+    }
+    Inventory { services }
+}
+
+fn route(criterion: &mut Criterion) {
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    let find = |snapshot: &Snapshot, host: &str, path: &str| {
+        let head = Head { host, path, query: None, method: &method, headers: &headers };
+        snapshot.find(0, black_box(&head)).map(|found| found.prefix.len())
+    };
+    let mut group = criterion.benchmark_group("route");
+    for services in [1, 50, 5_000] {
+        let snapshot = Snapshot::compile(&inventory(services), &edge(), &Snapshot::default());
+        let host = format!("shop{}.example.com", services / 2);
+        assert_eq!(snapshot.routes.len(), services * 2);
+        group.bench_function(BenchmarkId::new("by host", snapshot.routes.len()), |bencher| {
+            bencher.iter(|| find(&snapshot, &host, "/api/orders/17"));
+        });
+        group.bench_function(BenchmarkId::new("to none", snapshot.routes.len()), |bencher| {
+            bencher.iter(|| find(&snapshot, "unknown.example.com", "/api/orders/17"));
+        });
+    }
+    for routes in [1, 100, 10_000] {
+        let snapshot = Snapshot::compile(&one_host(routes), &edge(), &Snapshot::default());
+        let path = format!("/team/app{}/orders/17", routes / 2);
+        assert!(find(&snapshot, "all.example.com", &path).is_some_and(|length| length > 0));
+        group.bench_function(BenchmarkId::new("by path", routes), |bencher| {
+            bencher.iter(|| find(&snapshot, "all.example.com", &path));
+        });
+    }
+    group.finish();
+}
+
+fn compile(criterion: &mut Criterion) {
+    let inventory = inventory(1_000);
+    let first = Snapshot::compile(&inventory, &edge(), &Snapshot::default());
+    assert!(first.diagnostics.len() <= inventory.services.len(), "{:?}", first.diagnostics.first());
+    criterion.bench_function("compile 1000 services", |bencher| {
+        bencher.iter(|| Snapshot::compile(black_box(&inventory), &edge(), &first));
+    });
+}
+
+fn pick(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick");
+    for count in [2, 16, 200] {
+        let endpoint = |_| Arc::new(Endpoint::new(([127, 0, 0, 1], 1).into(), "e", 2));
+        let endpoints: Vec<_> = (0..count).map(endpoint).collect();
+        endpoints.iter().for_each(|endpoint| drop(endpoint.health.connected()));
+        group.bench_function(BenchmarkId::new("least request of", count), |bencher| {
+            let mut rng = fastrand::Rng::with_seed(1);
+            let balance = Balance::LeastRequest;
+            bencher.iter(|| {
+                balance::pick(&endpoints, balance, &[], Timestamp::START, || 0, &mut rng)
+                    .map(|endpoint| endpoint.id)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, route, compile, pick);
+criterion_main!(benches);
