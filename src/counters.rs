@@ -76,6 +76,18 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+
+    /// The bound in seconds that so many percent of the observations do not exceed; none if there
+    /// were none. Beyond all bounds it is the largest, as with Prometheus's `histogram_quantile`.
+    pub fn percentile(&self, percent: u64) -> Option<f64> {
+        let rank = self.count().saturating_mul(percent).div_ceil(100).max(1);
+        let mut below = 0_u64;
+        let at = self.buckets.iter().position(|within| {
+            below = below.saturating_add(*within);
+            below >= rank
+        })?;
+        LATENCY_BUCKETS.get(at).or(LATENCY_BUCKETS.last()).copied()
+    }
 }
 
 /// Words of counters that only grow.
@@ -163,6 +175,22 @@ mod tests {
         assert_eq!(histogram.buckets.get(1), Some(&1));
         assert_eq!(histogram.buckets.last(), Some(&1));
         assert_eq!(histogram.count(), 4);
+    }
+
+    #[test]
+    fn a_percentile_is_the_bound_of_the_bucket_that_it_falls_into() {
+        let check = |millis: &[u64], percent, bound| {
+            let mut histogram = Histogram::default();
+            for millis in millis {
+                histogram.observe(Duration::from_millis(*millis));
+            }
+            assert_eq!(histogram.percentile(percent), bound, "p{percent} of {millis:?}");
+        };
+        check(&[], 99, None);
+        check(&[3], 99, Some(0.005));
+        check(&[3, 3, 3, 70], 75, Some(0.005));
+        check(&[3, 3, 3, 70], 76, Some(0.1));
+        check(&[20_000], 50, Some(10.0));
     }
 
     #[test]

@@ -37,5 +37,6 @@ pub mod deadline;
 pub mod proxy;
 pub mod discovery;
 pub mod listener;
+pub mod metrics;
 pub mod edge;
 pub mod app;

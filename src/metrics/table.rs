@@ -1,0 +1,102 @@
+//! The one table of metrics: what each is called, what it counts, and by which labels.
+//!
+//! The scrape and the table in the README both come from it. Names and labels are promises to
+//! dashboards. No label has a value that a client made up.
+
+/// One row: everything there is to know about a metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// With base units, and `_total` for what only grows.
+    pub name: &'static str,
+    /// What can be done with its numbers.
+    pub kind: Kind,
+    /// Names of its labels, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// What it means; a sentence.
+    pub help: &'static str,
+}
+
+/// What can be done with a metric's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until what counts it is gone.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+impl Kind {
+    /// Prometheus's word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+macro_rules! table {
+    ($($row:ident: $kind:ident $name:literal [$($label:ident),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $row: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$(stringify!($label)),*],
+                help: $help,
+            };
+        )*
+        /// All rows, in the order of the README.
+        pub static ALL: &[&Metric] = &[$(&$row),*];
+    };
+}
+
+table! {
+    REQUESTS: Counter "hiveway_http_requests_total" [listener, route, service, method, code]
+        "Requests by status; 499 if the client left first. Without a route, `route` is `none`.";
+    REQUEST_DURATION: Histogram "hiveway_http_request_duration_seconds" [route, service]
+        "Time from the request head to the last byte of the response.";
+    REQUEST_BYTES: Counter "hiveway_http_request_body_bytes_total" [route, service]
+        "Bytes of request bodies that clients sent.";
+    RESPONSE_BYTES: Counter "hiveway_http_response_body_bytes_total" [route, service]
+        "Bytes of response bodies that clients were sent.";
+    IN_FLIGHT: Gauge "hiveway_http_requests_in_flight" [service]
+        "Requests taken and not answered to the end.";
+    QUEUED: Gauge "hiveway_http_requests_queued" [service]
+        "Requests that wait for a replica.";
+    REFUSED: Counter "hiveway_http_requests_refused_total" [listener, reason]
+        "Requests that the edge answered itself, and connections that it closed unserved.";
+    UPSTREAM_REQUESTS: Counter "hiveway_upstream_requests_total" [service, endpoint, outcome]
+        "Requests sent to a replica: `ok`, `5xx`, or why there was no answer.";
+    UPSTREAM_DURATION: Histogram "hiveway_upstream_response_duration_seconds" [service, endpoint]
+        "Time from the last byte of the request to the response head.";
+    UPSTREAM_IN_FLIGHT: Gauge "hiveway_upstream_in_flight" [service, endpoint]
+        "Requests that a replica has and has not answered to the end.";
+    UPSTREAM_CONNECTIONS: Gauge "hiveway_upstream_connections" [service, endpoint]
+        "Connections to a replica.";
+    ENDPOINT_STATE: Gauge "hiveway_upstream_endpoint_state" [service, endpoint, state]
+        "1 for the state that a replica is in, 0 for all others.";
+    EJECTIONS: Counter "hiveway_upstream_ejections_total" [service, endpoint, reason]
+        "Times that a replica was left out for failing.";
+    RETRIES: Counter "hiveway_upstream_retries_total" [service, endpoint, reason]
+        "Requests that went to another replica after this one failed.";
+    DISAGREEMENT: Gauge "hiveway_upstream_disagreement_seconds" [service]
+        "For how long DNS and the task list have named different replicas.";
+    CONNECTIONS_OPEN: Gauge "hiveway_downstream_connections_open" [listener]
+        "Connections of clients.";
+    CONNECTIONS_ACCEPTED: Counter "hiveway_downstream_connections_accepted_total" [listener]
+        "Connections of clients so far.";
+    SWAPS: Counter "hiveway_snapshot_swaps_total" [provider]
+        "Times that the routing table was replaced.";
+    LAST_SUCCESS: Gauge "hiveway_provider_last_success_timestamp_seconds" [provider]
+        "When the provider last read the state of the Swarm; 0 if it never did.";
+    PROVIDER_ERRORS: Counter "hiveway_provider_errors_total" [provider]
+        "Reads of the Swarm's state, and event streams, that failed.";
+    DIAGNOSTICS: Gauge "hiveway_label_diagnostics" [service, severity]
+        "Mistakes in the labels of a service.";
+    BUILD_INFO: Gauge "hiveway_build_info" [version]
+        "Always 1; the label names the version.";
+}
