@@ -38,5 +38,7 @@ pub mod proxy;
 pub mod discovery;
 pub mod listener;
 pub mod metrics;
+pub mod admin;
+pub mod status;
 pub mod edge;
 pub mod app;
