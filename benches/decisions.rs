@@ -132,7 +132,9 @@ fn pick(criterion: &mut Criterion) {
     for count in [2, 16, 200] {
         let endpoint = |_| Arc::new(Endpoint::new(([127, 0, 0, 1], 1).into(), "e", 2));
         let endpoints: Vec<_> = (0..count).map(endpoint).collect();
-        endpoints.iter().for_each(|endpoint| drop(endpoint.health.connected()));
+        for endpoint in &endpoints {
+            let _ = endpoint.health.connected();
+        }
         group.bench_function(BenchmarkId::new("least request of", count), |bencher| {
             let mut rng = fastrand::Rng::with_seed(1);
             let balance = Balance::LeastRequest;

@@ -2,17 +2,20 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 
+use crate::admin::{self, Admin};
 use crate::config::{Config, ProviderKind};
 use crate::docker::Engine;
 use crate::edge::{RunningEdge, StartError};
+use crate::metrics;
 use crate::provider::{self, Provider};
 use crate::services_file;
 
-/// Where a container finds its own id: Docker makes it the host name.
+/// Where a process finds its host name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 /// Runs an edge until SIGTERM or Ctrl-C, and drains it.
@@ -21,11 +24,49 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// If it cannot start.
 pub async fn run_edge(config: &Config) -> Result<(), StartError> {
     let (provider, following) = follow(config);
-    let edge = RunningEdge::start(config, provider)?;
+    let edge = RunningEdge::start(config, provider.clone())?;
     let following = tokio::spawn(following);
+    let serving = tokio::spawn(serve_admin(config, provider, &edge)?);
     edge.run(config.drain, stop_signal()).await;
     following.abort();
+    serving.abort();
     Ok(())
+}
+
+/// The admin port, bound, and what serves it.
+fn serve_admin(
+    config: &Config,
+    provider: Provider,
+    edge: &RunningEdge,
+) -> Result<impl Future<Output = ()> + use<>, StartError> {
+    let address = config.admin.address;
+    let failed = |source| StartError::Bind { listener: "admin".to_owned(), address, source };
+    let socket = std::net::TcpListener::bind(address).map_err(failed)?;
+    let sources = Arc::new(metrics::Sources {
+        proxy: Arc::clone(&edge.proxy),
+        connections: edge.listeners.iter().map(|at| Arc::clone(&at.connections)).collect(),
+        provider,
+        provider_kind: config.provider.kind.word(),
+        swaps: Arc::clone(&edge.swaps),
+    });
+    let defaults = config.listeners.iter().filter(|listener| listener.default);
+    let options = admin::Options {
+        networks: config.admin.networks.clone(),
+        hostname: hostname(),
+        default_listeners: defaults.map(|listener| listener.name.clone()).collect(),
+    };
+    let readiness = edge.readiness();
+    let admin = Admin::new(sources, options, move || readiness.obstacle())?;
+    Ok(async move {
+        if let Err(error) = admin::serve(socket, admin).await {
+            error!(%error, "the admin port cannot be served");
+        }
+    })
+}
+
+/// Docker makes a container's id its host name.
+fn hostname() -> String {
+    std::fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_owned()
 }
 
 /// The provider that the options name, and what drives it.
@@ -40,13 +81,11 @@ fn follow(config: &Config) -> (Provider, std::pin::Pin<Box<dyn Future<Output = (
         }
         (ProviderKind::File | ProviderKind::Docker | ProviderKind::Agent, _) => {
             let engine = Engine::new(&config.provider.socket);
-            let hostname = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
             let pace = provider::docker::Pace {
                 resync: config.provider.resync,
                 ..provider::docker::Pace::default()
             };
-            let hostname = hostname.trim().to_owned();
-            let (provider, following) = provider::docker::follow(engine, hostname, pace);
+            let (provider, following) = provider::docker::follow(engine, hostname(), pace);
             (provider, Box::pin(following))
         }
     }

@@ -31,7 +31,18 @@ pub struct Config {
     pub sockets: Sockets,
     /// Where services and replicas are learned.
     pub provider: Provider,
-    /// How `tasks.<service>` is resolved.
+    impl ProviderKind {
+    /// The word for it in options and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Docker => "docker",
+            Self::File => "file",
+        }
+    }
+}
+
+/// How `tasks.<service>` is resolved.
     pub dns: Dns,
     /// Certificates.
     pub tls: Tls,
@@ -124,6 +135,17 @@ pub enum ProviderKind {
     Docker,
     /// From a file that is written by hand.
     File,
+}
+
+impl ProviderKind {
+    /// The word for it in options and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Docker => "docker",
+            Self::File => "file",
+        }
+    }
 }
 
 /// How `tasks.<service>` is resolved.

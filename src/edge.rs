@@ -58,6 +58,9 @@ pub enum StartError {
     /// There is no resolver.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// The metrics contradict each other.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// A listener of an edge that runs.

@@ -1,7 +1,7 @@
 //! Arguments, options, log, runtime, role, exit code; nothing else.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +24,35 @@ struct Cli {
 enum Command {
     /// Takes traffic and proxies it to the replicas of labelled services
     Edge(EdgeArgs),
+    /// Tells what is wrong with options, services or the labels of stack files
+    Check {
+        /// Files of any of these kinds
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Shows routes, upstreams and endpoints of an edge that runs
+    Status(StatusArgs),
+    /// For Docker's HEALTHCHECK: succeeds if the edge is ready
+    Healthcheck {
+        /// The edge's admin port
+        #[arg(long, default_value = ADMIN, value_name = "URL")]
+        admin: String,
+    },
+}
+
+const ADMIN: &str = "http://127.0.0.1:9400";
+
+#[derive(Args)]
+struct StatusArgs {
+    /// Goes on until Ctrl-C, once a second
+    #[arg(long)]
+    watch: bool,
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// The edge's admin port
+    #[arg(long, default_value = ADMIN, value_name = "URL")]
+    admin: String,
 }
 
 #[derive(Args)]
@@ -57,9 +86,12 @@ impl EdgeArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Edge(args) => edge(args),
+        Command::Check { files } => check(&files),
+        Command::Status(args) => status(args),
+        Command::Healthcheck { admin } => healthcheck(&admin),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::FAILURE
@@ -67,7 +99,30 @@ fn main() -> ExitCode {
     }
 }
 
-type Done = Result<(), Box<dyn std::error::Error>>;
+type Done = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn check(files: &[PathBuf]) -> Done {
+    let fine = hiveway::check::check(files, &mut std::io::stdout().lock())?;
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn status(args: StatusArgs) -> Done {
+    let terminal = std::io::stdout().is_terminal();
+    let StatusArgs { watch, json, admin } = args;
+    let options = hiveway::status::Options { admin, watch, json, terminal };
+    runtime()?.block_on(hiveway::status::run(&options, &mut std::io::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn healthcheck(admin: &str) -> Done {
+    let text = runtime()?.block_on(hiveway::status::healthcheck(admin))?;
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
 
 fn edge(args: EdgeArgs) -> Done {
     let (config, warnings) = Config::load(&args.sources())?;
@@ -75,6 +130,6 @@ fn edge(args: EdgeArgs) -> Done {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(app::run_edge(&config))?)
+    runtime()?.block_on(app::run_edge(&config))?;
+    Ok(ExitCode::SUCCESS)
 }
