@@ -31,18 +31,7 @@ pub struct Config {
     pub sockets: Sockets,
     /// Where services and replicas are learned.
     pub provider: Provider,
-    impl ProviderKind {
-    /// The word for it in options and metrics.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Docker => "docker",
-            Self::File => "file",
-        }
-    }
-}
-
-/// How `tasks.<service>` is resolved.
+    /// How `tasks.<service>` is resolved.
     pub dns: Dns,
     /// Certificates.
     pub tls: Tls,
