@@ -52,10 +52,7 @@ fn follow(config: &Config) -> (Provider, std::pin::Pin<Box<dyn Future<Output = (
     }
 }
 
-fn read_services(
-    text: &str,
-    name: &str,
-) -> Result<Vec<crate::inventory::SwarmService>, String> {
+fn read_services(text: &str, name: &str) -> Result<Vec<crate::inventory::SwarmService>, String> {
     let (services, diagnostics) =
         services_file::read(text, name).map_err(|error| error.to_string())?;
     for diagnostic in diagnostics {

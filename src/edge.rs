@@ -118,7 +118,8 @@ impl RunningEdge {
                 core.push((options.clone(), socket, Arc::clone(&connections)));
             }
         }
-        let policies = config.listeners.iter().zip(&bound).map(|(listener, bound)| policy(listener, bound));
+        let policies =
+            config.listeners.iter().zip(&bound).map(|(listener, bound)| policy(listener, bound));
         let proxy = Arc::new(Proxy::new(policies.collect(), cores));
         let mut handles = Vec::new();
         let mut threads = Vec::new();
@@ -200,9 +201,8 @@ impl RunningEdge {
     /// The networks that count: those of the own task, or of them the ones that are configured.
     fn attached(&self, own: &[Network]) -> Vec<Network> {
         let configured = &self.description.only_networks;
-        let counts = |network: &&Network| {
-            configured.is_empty() || configured.contains(&network.name)
-        };
+        let counts =
+            |network: &&Network| configured.is_empty() || configured.contains(&network.name);
         own.iter().filter(counts).cloned().collect()
     }
 
@@ -344,9 +344,7 @@ fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
         listeners: listeners.collect(),
         instance: config.provider.instance.clone(),
         // Known by name only, until the own task tells more.
-        networks: named
-            .map(|name| Network { name: name.clone(), ..Network::default() })
-            .collect(),
+        networks: named.map(|name| Network { name: name.clone(), ..Network::default() }).collect(),
         only_networks: config.provider.networks.clone(),
         hosts: config.provider.hosts.clone().into_iter().collect(),
         cores,
