@@ -217,7 +217,7 @@ impl Core {
             Protocol::H2c => {
                 let stream = self.pools.open_stream(self.index, endpoint, keep, clock::now());
                 let stream = stream.ok_or(DialError::TimedOut)?;
-                let dial = async |shared| dial::http2(upstream, endpoint, limit, shared).await;
+                let dial = async |signals| dial::http2(upstream, endpoint, limit, signals).await;
                 stream.sender(dial).await?;
                 Ok(Connection::Http2(stream))
             }

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::health::Transition;
-use crate::proxy::pool::{Http1, Http2};
+use crate::proxy::pool::{Http1, Signals};
 use crate::proxy::upload::UploadBody;
 use crate::upstream::{Endpoint, Upstream};
 
@@ -79,7 +79,7 @@ pub async fn http2(
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
     limit: Duration,
-    shared: Arc<Http2>,
+    signals: Arc<Signals>,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
     let executor = FirstKept::default();
@@ -94,7 +94,7 @@ pub async fn http2(
     let open = OpenConnection::count(endpoint);
     tokio::spawn(async move {
         let _open = open;
-        drive(connection, executor, &shared).await;
+        drive(connection, executor, &signals).await;
     });
     Ok(sender)
 }
@@ -102,30 +102,31 @@ pub async fn http2(
 /// Drives an HTTP/2 connection in one task: first the half that reads frames, then the half that
 /// takes requests. hyper would run them apart, and the second would not learn of a GOAWAY or of a
 /// new stream limit before somebody sends; like this it knows within a tenth of a millisecond.
-async fn drive<C>(connection: C, executor: FirstKept, shared: &Http2)
+async fn drive<C>(connection: C, executor: FirstKept, signals: &Signals)
 where
     C: Future<Output = hyper::Result<()>> + StreamLimit,
 {
     let mut frames = executor.take();
-    let mut requests = pin!(connection);
-    let mut takes_requests = true;
+    let mut requests = pin!(Some(connection));
     poll_fn(|cx| {
         if frames.as_mut().is_some_and(|frames| frames.as_mut().poll(cx).is_ready()) {
             frames = None;
         }
-        if takes_requests {
-            if let Poll::Ready(ended) = requests.as_mut().poll(cx) {
-                takes_requests = false;
-                // GOAWAY, or the end: streams that are open go on.
-                shared.closing.store(true, Relaxed);
+        if let Some(taking) = requests.as_mut().as_pin_mut() {
+            // The replica may change its mind at any time (RFC 9113, section 6.5.2).
+            signals.max_streams.store(taking.as_ref().stream_limit(), Relaxed);
+            if let Poll::Ready(ended) = taking.poll(cx) {
+                // GOAWAY, or nobody has a sender: streams that are open go on. The other half ends
+                // only when this one is gone.
+                requests.set(None);
+                signals.closing.store(true, Relaxed);
                 if let Err(error) = ended {
                     debug!(%error, "connection to replica ended");
                 }
             }
-            // The replica may change its mind at any time (RFC 9113, section 6.5.2).
-            shared.max_streams.store(requests.as_ref().stream_limit(), Relaxed);
         }
-        if takes_requests || frames.is_some() { Poll::Pending } else { Poll::Ready(()) }
+        let over = frames.is_none() && requests.is_none();
+        if over { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

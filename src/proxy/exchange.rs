@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 
 use crate::clock;
@@ -72,6 +72,13 @@ impl Outgoing {
             Protocol::Http => Version::HTTP_11,
             Protocol::H2c => Version::HTTP_2,
         };
+        if protocol == Protocol::Http
+            && !upload.is_empty()
+            && !head.headers.contains_key(CONTENT_LENGTH)
+        {
+            // hyper would drop the body of a GET or HEAD that does not say so.
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         head.uri = uri(target, path_and_query, protocol);
         let retry = &route.policy().retry;
         let repeatable = is_idempotent(&head.method) && retry.attempts > 0 && !retry.on.is_empty();

@@ -62,15 +62,22 @@ pub struct Http1 {
     pub requests: u64,
 }
 
+/// What the replica says about an HTTP/2 connection. Apart from [`Http2`], which whoever reads the
+/// frames must not hold on to: a connection ends when nobody has its sender any more.
+#[derive(Debug)]
+pub struct Signals {
+    /// What the replica allows now.
+    pub max_streams: AtomicUsize,
+    /// No further streams: the replica said GOAWAY, or it is too old.
+    pub closing: AtomicBool,
+}
+
 /// An HTTP/2 connection, made when the first stream needs it.
 #[derive(Debug)]
 pub struct Http2 {
     /// Takes requests; several streams that wait for it wait for one dial.
     sender: OnceCell<http2::SendRequest<UploadBody>>,
-    /// What the replica allows now.
-    pub max_streams: AtomicUsize,
-    /// No further streams: the replica said GOAWAY, or it is too old.
-    pub closing: AtomicBool,
+    signals: Arc<Signals>,
     streams: AtomicUsize,
     opened: AtomicUsize,
     born: Timestamp,
@@ -97,10 +104,10 @@ impl Stream {
     /// That of the dial; the next stream tries again.
     pub async fn sender<F>(&self, dial: F) -> Result<http2::SendRequest<UploadBody>, DialError>
     where
-        F: AsyncFnOnce(Arc<Http2>) -> Result<http2::SendRequest<UploadBody>, DialError>,
+        F: AsyncFnOnce(Arc<Signals>) -> Result<http2::SendRequest<UploadBody>, DialError>,
     {
-        let connection = Arc::clone(&self.connection);
-        self.connection.sender.get_or_try_init(|| dial(connection)).await.cloned()
+        let signals = Arc::clone(&self.connection.signals);
+        self.connection.sender.get_or_try_init(|| dial(signals)).await.cloned()
     }
 
     /// The sender of a connection that is there.
@@ -119,8 +126,10 @@ impl Http2 {
     fn new(born: Timestamp) -> Self {
         Self {
             sender: OnceCell::new(),
-            max_streams: AtomicUsize::new(STREAMS_PER_CONNECTION),
-            closing: AtomicBool::new(false),
+            signals: Arc::new(Signals {
+                max_streams: AtomicUsize::new(STREAMS_PER_CONNECTION),
+                closing: AtomicBool::new(false),
+            }),
             streams: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             born,
@@ -129,11 +138,13 @@ impl Http2 {
     }
 
     fn is_open(&self) -> bool {
-        !self.closing.load(Relaxed) && self.sender.get().is_none_or(|sender| !sender.is_closed())
+        !self.signals.closing.load(Relaxed)
+            && self.sender.get().is_none_or(|sender| !sender.is_closed())
     }
 
     fn has_room(&self) -> bool {
-        self.streams.load(Relaxed) < self.max_streams.load(Relaxed).min(STREAMS_PER_CONNECTION)
+        let allowed = self.signals.max_streams.load(Relaxed);
+        self.streams.load(Relaxed) < allowed.min(STREAMS_PER_CONNECTION)
     }
 
     fn is_worn(&self, keep: &KeepAlive, now: Timestamp) -> bool {
@@ -254,7 +265,7 @@ impl Pools {
         let (_, connections) =
             shard.http2.entry(endpoint.id).or_insert_with(|| (Arc::clone(endpoint), Vec::new()));
         for connection in connections.iter().filter(|connection| connection.is_worn(keep, now)) {
-            connection.closing.store(true, Relaxed);
+            connection.signals.closing.store(true, Relaxed);
         }
         connections.retain(|connection| connection.is_open());
         let with_room = connections.iter().filter(|connection| connection.has_room());

@@ -1,0 +1,17 @@
+//! The data path over real sockets, from a client's bytes to a replica's and back.
+//!
+//! One binary with one vocabulary: `support` has replicas that behave well or badly, an edge that is
+//! fed by hand, and clients that write what no library would.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod forwarding;
+mod label_changes;
+mod protocols;
+mod support;

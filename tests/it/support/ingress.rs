@@ -1,0 +1,213 @@
+//! An edge on a thread of its own, on a port that the kernel picks.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hiveway::config::Config;
+use hiveway::edge::{Readiness, RunningEdge};
+use hiveway::inventory::{FixedReplica, Inventory, Network, Replicas, SwarmService, SwarmTask};
+use hiveway::listener::Connections;
+use hiveway::provider::given::{Giver, given};
+use hiveway::proxy::Proxy;
+use hiveway::upstream::{Endpoint, Upstream};
+use tokio::sync::oneshot;
+
+use super::{eventually, soon};
+
+/// An edge that runs. It stops when it is dropped.
+pub(crate) struct Ingress {
+    pub(crate) address: SocketAddr,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) readiness: Readiness,
+    swaps: Arc<AtomicU64>,
+    giver: Giver,
+    stop: Option<oneshot::Sender<()>>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// Options that every edge here has; a test may set others, or these anew.
+const OPTIONS: &str = "provider.kind=docker runtime.workers=1 listeners.web.address=127.0.0.1:0 \
+                       dns.server=127.0.0.1:9 drain.delay=0s drain.timeout=3s";
+
+impl Ingress {
+    /// An edge in front of these services; it has reached every replica of theirs.
+    pub(crate) async fn start(services: impl Into<Vec<SwarmService>>) -> Self {
+        Self::with_options("", services).await
+    }
+
+    /// An edge in front of one service with one replica, which takes all requests.
+    pub(crate) async fn before(replica: SocketAddr) -> Self {
+        Self::start([service("shop", "hiveway.path=/", &[replica])]).await
+    }
+
+    /// The same, and the replica speaks HTTP/2.
+    pub(crate) async fn before_h2(replica: SocketAddr) -> Self {
+        Self::start([service("shop", "hiveway.protocol=h2c", &[replica])]).await
+    }
+
+    /// The same with options like `drain.delay=1s listeners.web.health-path=/up`.
+    pub(crate) async fn with_options(
+        options: &str,
+        services: impl Into<Vec<SwarmService>>,
+    ) -> Self {
+        let (provider, giver) = given();
+        let config = config(options);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (sender, started) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let edge = RunningEdge::start(&config, provider).unwrap();
+                let bound = edge.listeners[0].clone();
+                let shared =
+                    (Arc::clone(&edge.proxy), bound, Arc::clone(&edge.swaps), edge.readiness());
+                let _ = sender.send(shared);
+                edge.run(config.drain, async { drop(stopped.await) }).await;
+                let _ = end.send(());
+            });
+        });
+        let (proxy, bound, swaps, readiness) = soon("an edge", started).await.unwrap();
+        let (address, connections) = (bound.address, bound.connections);
+        let stop = Some(stop);
+        let mut ingress =
+            Self { address, proxy, connections, readiness, swaps, giver, stop, ended };
+        ingress.deploy(services).await;
+        ingress.readiness.wait().await;
+        ingress
+    }
+
+    /// Replaces all services, and waits until every replica has been reached.
+    pub(crate) async fn deploy(&self, services: impl Into<Vec<SwarmService>>) {
+        self.announce(services).await;
+        eventually("every replica was reached", || {
+            let reached =
+                |endpoint: &Endpoint| endpoint.health.state(hiveway::clock::now()).accepts();
+            self.upstreams().iter().all(|(upstream, desired)| {
+                let endpoints = upstream.endpoints();
+                endpoints.len() as u64 >= *desired && endpoints.iter().all(|at| reached(at))
+            })
+        })
+        .await;
+    }
+
+    /// Replaces all services, and waits until the new table is in force.
+    pub(crate) async fn announce(&self, services: impl Into<Vec<SwarmService>>) {
+        let services = services.into().into_iter().enumerate();
+        let services = services.map(|(age, service)| SwarmService {
+            created_at: format!("2026-01-01T00:00:00.{age:09}Z"),
+            ..service
+        });
+        let before = self.swaps.load(Relaxed);
+        self.giver.give(Inventory { services: services.collect() }, Some(vec![network()]));
+        eventually("the table was in force", || self.swaps.load(Relaxed) > before).await;
+    }
+
+    fn upstreams(&self) -> Vec<(Arc<Upstream>, u64)> {
+        let snapshot = self.proxy.snapshot.load();
+        let upstreams = snapshot.upstreams.values();
+        upstreams.map(|(upstream, source)| (Arc::clone(upstream), source.desired())).collect()
+    }
+
+    /// The upstream of a service.
+    pub(crate) fn upstream(&self, service: &str) -> Arc<Upstream> {
+        let mut upstreams = self.upstreams().into_iter().map(|(upstream, _)| upstream);
+        upstreams.find(|upstream| upstream.service == service).unwrap()
+    }
+
+    /// The endpoint at an address; none if no service has it.
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Option<Arc<Endpoint>> {
+        let upstreams = self.upstreams();
+        let endpoints = upstreams.iter().flat_map(|(upstream, _)| upstream.endpoints().to_vec());
+        let mut endpoints = endpoints.filter(|endpoint| endpoint.address == address);
+        endpoints.next()
+    }
+
+    /// The word for the state of the endpoint at an address.
+    pub(crate) fn state(&self, address: SocketAddr) -> &'static str {
+        self.endpoint(address)
+            .map_or("gone", |endpoint| endpoint.health.state(hiveway::clock::now()).word())
+    }
+
+    /// How many requests were counted with a status, whatever else is known about them.
+    pub(crate) fn counted(&self, status: u16) -> u64 {
+        let snapshot = self.proxy.snapshot.load();
+        let routes = snapshot.routes.iter().map(|route| &route.counters);
+        let mut count = 0;
+        for cells in routes.chain([&self.proxy.unrouted]) {
+            for cell in cells.each() {
+                let same = cell.requests.iter().filter(|((_, _, counted), _)| *counted == status);
+                count += same.map(|(_, count)| count).sum::<u64>();
+            }
+        }
+        count
+    }
+
+    /// Tells the edge to end, as SIGTERM does.
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) {
+        soon("the edge's end", &mut self.ended).await.unwrap();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.ended.try_recv().is_ok()
+    }
+}
+
+fn config(options: &str) -> Config {
+    let written = OPTIONS.split_whitespace().chain(options.split_whitespace());
+    let flags: BTreeMap<_, _> = written
+        .filter_map(|option| option.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Config::read(None, &[], &flags).unwrap().0
+}
+
+/// A service with labels like `hiveway.host=old.test hiveway.weight=10` and its replicas.
+pub(crate) fn service(name: &str, labels: &str, replicas: &[SocketAddr]) -> SwarmService {
+    let replicas = replicas.iter().map(|address| FixedReplica::Address(*address)).collect();
+    let labels = labels.split_whitespace().map(|label| label.split_once('=').unwrap());
+    SwarmService {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        stack: name.split_once('_').map(|(stack, _)| stack.to_owned()),
+        labels: labels.map(|(label, value)| (label.to_owned(), value.to_owned())).collect(),
+        replicas: Replicas::Fixed(replicas),
+        ..SwarmService::default()
+    }
+}
+
+/// The same of a Swarm, whose tasks are told by the task list alone: each at an address of its own,
+/// running or stopping, all on the port of the label `hiveway.port`.
+pub(crate) fn swarm_service(
+    name: &str,
+    labels: &str,
+    desired: u64,
+    tasks: &[(Ipv4Addr, bool)],
+) -> SwarmService {
+    let task = |(address, running): &(Ipv4Addr, bool)| SwarmTask {
+        id: format!("task-{address}"),
+        slot: address.octets()[3].to_string(),
+        running: *running,
+        addresses: [(network().id, *address)].into(),
+        ..SwarmTask::default()
+    };
+    let tasks = tasks.iter().map(task).collect();
+    SwarmService {
+        networks: vec![network()],
+        replicas: Replicas::Tasks { desired, tasks },
+        ..service(name, labels, &[])
+    }
+}
+
+fn network() -> Network {
+    Network { id: "net".into(), name: "net".into(), subnet: "127.0.0.0/8".parse().ok() }
+}
