@@ -38,4 +38,5 @@ pub mod proxy;
 pub mod discovery;
 pub mod listener;
 pub mod edge;
+pub mod demo;
 pub mod app;
