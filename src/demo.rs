@@ -22,7 +22,6 @@ use crate::edge::{RunningEdge, StartError};
 use crate::provider;
 use crate::services_file::FileError;
 
-use self::load::Tally;
 use self::story::Stage;
 use self::telling::Teller;
 
@@ -39,7 +38,6 @@ kind = "file"
 path = "services.toml"
 
 [log]
-level = "warn"
 format = "text"
 
 [drain]
@@ -64,25 +62,18 @@ pub enum DemoError {
     Story(#[from] io::Error),
 }
 
-/// How it went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Requests that the demo sent through the edge.
-    pub requests: u64,
-    /// Those without a good answer.
-    pub failed: u64,
-}
-
-/// The edge's options, on a port that is free now; `log_level` as `[log] level`, none for `warn`.
+/// The edge's options, on a port that is free now; `log_level` as for `[log] level`.
 ///
 /// # Errors
 /// If the log level is none.
-pub fn options(log_level: Option<String>) -> Result<Config, ConfigErrors> {
+pub fn options(log_level: String) -> Result<Config, ConfigErrors> {
     // Whether the port can be had, the edge finds out when it binds it.
     let free = replica::listen_near(PORT).and_then(|listener| listener.local_addr());
     let address = free.map_or_else(|_| format!("127.0.0.1:{PORT}"), |free| free.to_string());
-    let mut flags = BTreeMap::from([("listeners.web.address".to_owned(), address)]);
-    flags.extend(log_level.map(|level| ("log.level".to_owned(), level)));
+    let flags = BTreeMap::from([
+        ("listeners.web.address".to_owned(), address),
+        ("log.level".to_owned(), log_level),
+    ]);
     let (config, _) = Config::read(Some((Path::new(""), OPTIONS)), &[], &flags)?;
     Ok(config)
 }
@@ -90,7 +81,7 @@ pub fn options(log_level: Option<String>) -> Result<Config, ConfigErrors> {
 /// Tells the story to `out`: once, or again and again until `stop` completes. Then the edge drains
 /// and everything ends.
 ///
-/// A reader of `out` that has gone away ends it too.
+/// The answer is how many of its requests failed. A reader of `out` that has gone away ends it too.
 ///
 /// # Errors
 /// If the edge or a replica cannot listen, or `out` cannot be written to.
@@ -99,7 +90,7 @@ pub async fn run(
     once: bool,
     out: &mut dyn Write,
     stop: impl Future<Output = ()>,
-) -> Result<Summary, DemoError> {
+) -> Result<u64, DemoError> {
     let (provider, giver) = provider::given::given();
     let edge = RunningEdge::start(config, provider)?;
     let address = edge.listeners.first().map(|listener| listener.address);
@@ -123,9 +114,7 @@ pub async fn run(
         Ok(teller.end(interrupted).await?)
     };
     match tokio::join!(running, telling).1 {
-        Err(DemoError::Story(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(Summary::default())
-        }
+        Err(DemoError::Story(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
         told => told,
     }
 }
@@ -142,12 +131,5 @@ async fn tell(stage: &mut Stage, teller: &mut Teller<'_>, once: bool) -> Result<
     loop {
         stage.play(teller).await?;
         teller.end_round()?;
-    }
-}
-
-impl Summary {
-    fn add(&mut self, tally: &Tally) {
-        self.requests += tally.requests;
-        self.failed += tally.failed;
     }
 }

@@ -1,23 +1,28 @@
 //! Arguments, options, log, runtime, role, exit code; nothing else.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::error::Error;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use hiveway::config::{Config, Sources};
+use hiveway::config::{Config, ConfigErrors, Sources};
 use hiveway::{app, check, demo, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Levels of the log, the quietest first.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
 /// The front door of a Docker Swarm: an ingress load balancer that learns its routes from labels.
 #[derive(Parser)]
 #[command(
     name = "hiveway",
     version,
+    disable_help_subcommand = true,
     after_help = "To see it at work, without Docker or any file: hiveway demo"
 )]
 struct Cli {
@@ -30,8 +35,18 @@ enum Command {
     /// Takes traffic and proxies it to the replicas of labelled services
     Edge(EdgeArgs),
     /// Shows an edge and its replicas at work in one process, without Docker, files or root
+    ///
+    /// Everything listens on free ports of the loopback address only. Replicas die,
+    /// return and join while a modest load goes through the edge, and lines of
+    /// figures tell what becomes of it. Ctrl-C ends it.
+    #[command(verbatim_doc_comment)]
     Demo(DemoArgs),
     /// Finds what is wrong with an edge's options, a services file or a stack file
+    ///
+    /// Says where each mistake stands and what to write instead. Which of the three a
+    /// file is, its name and content tell. The exit code is 1 if an error was found;
+    /// warnings do not count.
+    #[command(verbatim_doc_comment)]
     Check(CheckArgs),
 }
 
@@ -40,14 +55,14 @@ struct EdgeArgs {
     /// The file with the options [default: /etc/hiveway/hiveway.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where services are learned from: `docker` or `file`
-    #[arg(long, value_name = "KIND")]
+    /// Where services are learned from
+    #[arg(long, value_name = "KIND", value_parser = ["docker", "file"])]
     provider: Option<String>,
     /// Threads that serve; 0 is one per core
     #[arg(long, value_name = "N")]
     workers: Option<String>,
-    /// From which level on the log speaks: error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL")]
+    /// From which level on the log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
     log_level: Option<String>,
 }
 
@@ -56,19 +71,14 @@ struct DemoArgs {
     /// Tells the story once; the exit code is 1 if a request failed
     #[arg(long)]
     once: bool,
-    /// From which level on the edge's log speaks: error, warn, info, debug, trace [default: warn]
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
+    /// From which level on the edge's log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS, default_value = "warn")]
+    log_level: String,
 }
 
-/// Finds what is wrong with an edge's options, a services file or a stack file, and says where it
-/// stands and what to write instead.
-///
-/// Which of the three a file is, its name and content tell. The exit code is 1 if an error was
-/// found; warnings do not count.
 #[derive(Args)]
 struct CheckArgs {
-    /// The files
+    /// Files of any of these kinds
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -92,12 +102,23 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
     };
     done.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "{error}");
+        report(&*error);
         ExitCode::FAILURE
     })
 }
 
-type Done = Result<ExitCode, Box<dyn std::error::Error>>;
+fn report(error: &(dyn Error + 'static)) {
+    // Whoever reads our output may have had enough of it, as `head` has.
+    let is_unread = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(is_unread) {
+        return;
+    }
+    // What is wrong with options says itself how severe it is.
+    let severity = if error.is::<ConfigErrors>() { "" } else { "error: " };
+    let _ = writeln!(io::stderr(), "{severity}{error}");
+}
+
+type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn edge(args: EdgeArgs) -> Done {
     let (config, warnings) = Config::load(&args.sources())?;
@@ -112,17 +133,17 @@ fn edge(args: EdgeArgs) -> Done {
 fn demo(args: DemoArgs) -> Done {
     let config = demo::options(args.log_level)?;
     telemetry::start(&config.log);
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     let story = demo::run(&config, args.once, &mut out, app::stop_signal());
-    let summary = runtime()?.block_on(story)?;
-    Ok(success_if(!args.once || summary.failed == 0))
+    let failed = runtime()?.block_on(story)?;
+    Ok(success_if(!args.once || failed == 0))
 }
 
 fn check(args: &CheckArgs) -> Done {
-    Ok(success_if(check::check(&args.files, &mut std::io::stdout())?))
+    Ok(success_if(check::check(&args.files, &mut io::stdout())?))
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 

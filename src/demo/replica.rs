@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::future::{Ready, ready};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -11,12 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use http::header::CONTENT_TYPE;
+use futures_util::stream::{self, FuturesUnordered};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::combinators::WithTrailers;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -196,10 +194,11 @@ impl Drop for UnderWay {
     }
 }
 
-type Body = WithTrailers<Full<Bytes>, Ready<Option<Result<HeaderMap, Infallible>>>>;
+type Frames = Vec<Result<Frame<Bytes>, Infallible>>;
+type Body = StreamBody<stream::Iter<<Frames as IntoIterator>::IntoIter>>;
 
-fn body(bytes: Bytes, trailers: Option<HeaderMap>) -> Body {
-    Full::new(bytes).with_trailers(ready(trailers.map(Ok)))
+fn body(frames: Frames) -> Body {
+    StreamBody::new(stream::iter(frames))
 }
 
 /// The request as the replica sees it.
@@ -209,25 +208,22 @@ fn http_answer(name: &str, request: &Request<Incoming>) -> Response<Body> {
     for (field, value) in request.headers() {
         let _ = writeln!(text, "  {field}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
-    Response::new(body(text.into(), None))
+    let length = HeaderValue::from(text.len());
+    let mut answer = Response::new(body(vec![Ok(Frame::data(text.into()))]));
+    answer.headers_mut().insert(CONTENT_LENGTH, length);
+    answer
 }
 
 /// `grpc.health.v1.Health/Check`, and `demo.Echo/Say`, which answers with the message it was sent.
 async fn grpc_answer(request: Request<Incoming>) -> hyper::Result<Response<Body>> {
-    let message = match request.uri().path() {
-        "/grpc.health.v1.Health/Check" => Some(Bytes::from_static(SERVING)),
-        "/demo.Echo/Say" => Some(request.into_body().collect().await?.to_bytes()),
-        _ => None,
+    let (message, status) = match request.uri().path() {
+        "/grpc.health.v1.Health/Check" => (Some(Bytes::from_static(SERVING)), OK),
+        "/demo.Echo/Say" => (Some(request.into_body().collect().await?.to_bytes()), OK),
+        _ => (None, UNIMPLEMENTED),
     };
-    let status = |code| HeaderMap::from_iter([(GRPC_STATUS, code)]);
-    let mut answer = if let Some(message) = message {
-        Response::new(body(message, Some(status(OK))))
-    } else {
-        // Without a message the status stands in the head.
-        let mut answer = Response::new(body(Bytes::new(), None));
-        answer.headers_mut().extend(status(UNIMPLEMENTED));
-        answer
-    };
+    let trailers = HeaderMap::from_iter([(GRPC_STATUS, status)]);
+    let frames = message.map(Frame::data).into_iter().chain([Frame::trailers(trailers)]);
+    let mut answer = Response::new(body(frames.map(Ok).collect()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(answer)
 }

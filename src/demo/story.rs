@@ -49,53 +49,24 @@ impl Stage {
 
     /// Says what runs where and what can be tried.
     pub(super) fn introduce(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Hiveway demo: a load balancer and the replicas behind it, in one process.")?;
-        writeln!(out, "\n  edge     http://{}", self.edge)?;
-        for replica in &self.replicas {
-            writeln!(
-                out,
-                "  {:<7}  {}{}",
-                replica.name,
-                replica.address,
-                match replica.speaks {
-                    Speaks::Http => "",
-                    Speaks::Grpc => " (gRPC)",
-                }
-            )?;
-        }
+        let [first, second, hello] = self.replicas.each_ref().map(|replica| replica.address);
+        let services = self.services.to_string().trim_end().replace('\n', "\n  ");
         writeln!(
             out,
-            "\nThe edge learns its routes from labels. In a Swarm they stand on services;"
-        )?;
-        writeln!(out, "without one, the same words make a services file:\n")?;
-        for line in self.services.to_string().lines() {
-            writeln!(out, "{}", format!("  {line}").trim_end())?;
-        }
-        let port = self.edge.port();
-        writeln!(
-            out,
-            r"
-Try it from another terminal:
-
-  The shop, whose replicas take turns
-    curl http://shop.localhost:{port}/
-  Its route `api`, which strips the prefix: see what reaches the replica
-    curl http://shop.localhost:{port}/api/cart
-  A host that no route takes
-    curl -i http://nobody.localhost:{port}/
-  A gRPC health check, with the trailer `grpc-status: 0` at its end
-    printf '\0\0\0\0\0' | curl -sS --http2-prior-knowledge -D - -o /dev/null \
-      -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @- \
-      http://grpc.localhost:{port}/grpc.health.v1.Health/Check
-
-Meanwhile the demo sends {RATE} requests a second of its own. Ctrl-C ends it.
-"
+            include_str!("introduction.txt"),
+            edge = self.edge,
+            first = first,
+            second = second,
+            hello = hello,
+            services = services.replace("\n  \n", "\n\n"),
+            port = self.edge.port(),
+            rate = RATE,
         )
     }
 
     /// One round of the story; at its end everything is as it was.
     pub(super) async fn play(&mut self, teller: &mut Teller<'_>) -> Result<(), DemoError> {
-        teller.say("Two replicas share the shop; a third one answers gRPC calls.")?;
+        teller.say("Two replicas share the shop, and one answers gRPC calls.")?;
         teller.watch().await?;
         self.lose_and_regain(teller).await?;
         let third = self.grow(teller).await?;

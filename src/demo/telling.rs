@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Summary;
 use super::load::{Load, Tally};
 use crate::clock;
 use crate::timestamp::Timestamp;
@@ -23,9 +22,9 @@ pub(super) struct Teller<'o> {
     out: &'o mut dyn Write,
     load: Load,
     started: Timestamp,
-    /// Of the figures that have been written.
-    summary: Summary,
-    /// Figures of this round, if they are written only at its end.
+    /// Since the start.
+    all: Tally,
+    /// Of this round, if figures are written only at its end.
     round: Option<Tally>,
 }
 
@@ -36,7 +35,7 @@ impl<'o> Teller<'o> {
         COLUMNS.iter().try_for_each(|name| write!(out, "  {name:>7}"))?;
         writeln!(out, "  failed  slowest")?;
         let (load, started) = (Load::start(edge), clock::now());
-        Ok(Self { out, load, started, summary: Summary::default(), round: None })
+        Ok(Self { out, load, started, all: Tally::default(), round: None })
     }
 
     /// From now on only figures are written, and only when a round is over.
@@ -64,7 +63,7 @@ impl<'o> Teller<'o> {
     pub(super) async fn figures(&mut self) -> io::Result<()> {
         sleep(LINE).await;
         let tally = self.load.take();
-        self.summary.add(&tally);
+        self.all.add(tally.clone());
         match &mut self.round {
             Some(round) => round.add(tally),
             None => self.write(&tally)?,
@@ -80,15 +79,14 @@ impl<'o> Teller<'o> {
         }
     }
 
-    /// Ends the load, and tells how it all went.
-    pub(super) async fn end(mut self, interrupted: bool) -> io::Result<Summary> {
-        let last = self.load.end().await;
-        self.summary.add(&last);
-        let Summary { requests, failed } = self.summary;
+    /// Ends the load, tells how it all went, and answers how many requests failed.
+    pub(super) async fn end(mut self, interrupted: bool) -> io::Result<u64> {
+        self.all.add(self.load.end().await);
+        let Tally { requests, failed, .. } = self.all;
         // The terminal has written `^C`, and the next line is to begin at its start.
-        let end = if interrupted { "\n\nEnded" } else { "\nThe end" };
+        let end = if interrupted { "\nEnded" } else { "\nThe end" };
         writeln!(self.out, "{end}: {requests} requests, {failed} failed.")?;
-        Ok(self.summary)
+        Ok(failed)
     }
 
     fn write(&mut self, tally: &Tally) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::StatusCode;
+use http_body_util::Full;
 use hyper::client::conn::http2;
 
 use super::*;
@@ -10,7 +11,7 @@ use super::*;
 /// Ports near here are free on most machines, and any other does as well.
 const PORT: u16 = 18080;
 
-/// What a replica answers: status, message, and the gRPC status of the trailers or of the head.
+/// What a replica answers: status, message, and the gRPC status in the trailers.
 async fn call(
     replica: &Replica,
     path: &str,
@@ -24,10 +25,9 @@ async fn call(
     let response = sender.send_request(request.body(Full::from(message)).unwrap()).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap();
-    let trailers = body.trailers().cloned().unwrap_or_default();
-    let status = trailers.get(GRPC_STATUS).or(head.headers.get(GRPC_STATUS)).unwrap();
     assert_eq!(head.headers[NAME], replica.name);
-    (head.status, body.to_bytes(), status.to_str().unwrap().to_owned())
+    let grpc_status = body.trailers().unwrap()[GRPC_STATUS].to_str().unwrap().to_owned();
+    (head.status, body.to_bytes(), grpc_status)
 }
 
 #[tokio::test]
