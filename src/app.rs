@@ -101,7 +101,7 @@ fn read_services(text: &str, name: &str) -> Result<Vec<crate::inventory::SwarmSe
 }
 
 /// Completes at the first SIGTERM or SIGINT.
-async fn stop_signal() {
+pub async fn stop_signal() {
     let (Ok(mut term), Ok(mut int)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

@@ -41,4 +41,5 @@ pub mod metrics;
 pub mod admin;
 pub mod status;
 pub mod edge;
+pub mod demo;
 pub mod app;

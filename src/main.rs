@@ -1,20 +1,30 @@
 //! Arguments, options, log, runtime, role, exit code; nothing else.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use hiveway::config::{Config, Sources};
-use hiveway::{app, telemetry};
+use hiveway::config::{Config, ConfigErrors, Sources};
+use hiveway::{app, check, demo, status, telemetry};
+use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Levels of the log, the quietest first.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
 /// The front door of a Docker Swarm: an ingress load balancer that learns its routes from labels.
 #[derive(Parser)]
-#[command(name = "hiveway", version)]
+#[command(
+    name = "hiveway",
+    version,
+    disable_help_subcommand = true,
+    after_help = "To see it at work, without Docker or any file: hiveway demo"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,23 +34,36 @@ struct Cli {
 enum Command {
     /// Takes traffic and proxies it to the replicas of labelled services
     Edge(EdgeArgs),
-    /// Tells what is wrong with options, services or the labels of stack files
-    Check {
-        /// Files of any of these kinds
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    /// Shows an edge and its replicas at work in one process, without Docker, files or root
+    ///
+    /// Everything listens on free ports of the loopback address only. Replicas die,
+    /// return and join while a modest load goes through the edge, and lines of
+    /// figures tell what becomes of it. Ctrl-C ends it.
+    #[command(verbatim_doc_comment)]
+    Demo(DemoArgs),
+    /// Finds what is wrong with an edge's options, a services file or a stack file
+    ///
+    /// Says where each mistake stands and what to write instead. Which of the three a
+    /// file is, its name and content tell. The exit code is 1 if an error was found;
+    /// warnings do not count.
+    #[command(verbatim_doc_comment)]
+    Check(CheckArgs),
     /// Shows routes, upstreams and endpoints of an edge that runs
+    ///
+    /// With state, requests in flight, rate and the 99th percentile of the time to the response
+    /// head, as the admin port tells them.
     Status(StatusArgs),
     /// For Docker's HEALTHCHECK: succeeds if the edge is ready
-    Healthcheck {
-        /// The edge's admin port
-        #[arg(long, default_value = ADMIN, value_name = "URL")]
-        admin: String,
-    },
+    Healthcheck(AdminArgs),
 }
 
-const ADMIN: &str = "http://127.0.0.1:9400";
+/// Where an edge tells about itself.
+#[derive(Args)]
+struct AdminArgs {
+    /// The edge's admin port
+    #[arg(long, default_value = "http://127.0.0.1:9400", value_name = "URL")]
+    admin: String,
+}
 
 #[derive(Args)]
 struct StatusArgs {
@@ -50,9 +73,8 @@ struct StatusArgs {
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// The edge's admin port
-    #[arg(long, default_value = ADMIN, value_name = "URL")]
-    admin: String,
+    #[command(flatten)]
+    edge: AdminArgs,
 }
 
 #[derive(Args)]
@@ -60,15 +82,32 @@ struct EdgeArgs {
     /// The file with the options [default: /etc/hiveway/hiveway.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where services are learned from: `docker` or `file`
-    #[arg(long, value_name = "KIND")]
+    /// Where services are learned from
+    #[arg(long, value_name = "KIND", value_parser = ["docker", "file"])]
     provider: Option<String>,
     /// Threads that serve; 0 is one per core
     #[arg(long, value_name = "N")]
     workers: Option<String>,
-    /// From which level on the log speaks: error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL")]
+    /// From which level on the log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
     log_level: Option<String>,
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// Tells the story once; the exit code is 1 if a request failed
+    #[arg(long)]
+    once: bool,
+    /// From which level on the edge's log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS, default_value = "warn")]
+    log_level: String,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// Files of any of these kinds
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 impl EdgeArgs {
@@ -84,45 +123,31 @@ impl EdgeArgs {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Edge(args) => edge(args),
-        Command::Check { files } => check(&files),
-        Command::Status(args) => status(args),
-        Command::Healthcheck { admin } => healthcheck(&admin),
+        Command::Demo(args) => demo(args),
+        Command::Check(args) => check(&args),
+        Command::Status(args) => show_status(args),
+        Command::Healthcheck(AdminArgs { admin }) => healthcheck(&admin),
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
-            ExitCode::FAILURE
-        }
+    done.unwrap_or_else(|error| {
+        report(&*error);
+        ExitCode::FAILURE
+    })
+}
+
+fn report(error: &(dyn Error + 'static)) {
+    // Whoever reads our output may have had enough of it, as `head` has.
+    let is_unread = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(is_unread) {
+        return;
     }
+    // What is wrong with options says itself how severe it is.
+    let severity = if error.is::<ConfigErrors>() { "" } else { "error: " };
+    let _ = writeln!(io::stderr(), "{severity}{error}");
 }
 
-type Done = Result<ExitCode, Box<dyn std::error::Error>>;
-
-fn check(files: &[PathBuf]) -> Done {
-    let fine = hiveway::check::check(files, &mut std::io::stdout().lock())?;
-    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn status(args: StatusArgs) -> Done {
-    let terminal = std::io::stdout().is_terminal();
-    let StatusArgs { watch, json, admin } = args;
-    let options = hiveway::status::Options { admin, watch, json, terminal };
-    runtime()?.block_on(hiveway::status::run(&options, &mut std::io::stdout()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn healthcheck(admin: &str) -> Done {
-    let text = runtime()?.block_on(hiveway::status::healthcheck(admin))?;
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
+type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn edge(args: EdgeArgs) -> Done {
     let (config, warnings) = Config::load(&args.sources())?;
@@ -132,4 +157,39 @@ fn edge(args: EdgeArgs) -> Done {
     }
     runtime()?.block_on(app::run_edge(&config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn demo(args: DemoArgs) -> Done {
+    let config = demo::options(args.log_level)?;
+    telemetry::start(&config.log);
+    let mut out = io::stdout();
+    let story = demo::run(&config, args.once, &mut out, app::stop_signal());
+    let failed = runtime()?.block_on(story)?;
+    Ok(success_if(!args.once || failed == 0))
+}
+
+fn check(args: &CheckArgs) -> Done {
+    Ok(success_if(check::check(&args.files, &mut io::stdout())?))
+}
+
+fn show_status(args: StatusArgs) -> Done {
+    let StatusArgs { watch, json, edge: AdminArgs { admin } } = args;
+    let terminal = io::stdout().is_terminal();
+    let options = status::Options { admin, watch, json, terminal };
+    runtime()?.block_on(status::run(&options, &mut io::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn healthcheck(admin: &str) -> Done {
+    let text = runtime()?.block_on(status::healthcheck(admin))?;
+    writeln!(io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn success_if(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -71,9 +71,8 @@ pub fn declarations(text: &str, name: &str) -> Result<Vec<Declaration>, FileErro
         excerpt: source::excerpt(name, text, at),
         help: help.to_owned(),
     };
-    let leaves = document::leaves(text).map_err(|wrong| {
-        error(format!("the file is not TOML: {wrong}"), wrong.at, "the last good services stay")
-    })?;
+    let leaves = document::leaves(text)
+        .map_err(|wrong| error(format!("the file is not TOML: {wrong}"), wrong.at, ""))?;
     let mut declarations: Vec<Declaration> = Vec::new();
     for leaf in &leaves {
         match leaf.path.as_slice() {
