@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -42,11 +43,11 @@ fn service(number: usize) -> SwarmService {
         ("hiveway.routes.api.timeout.response-header", "30s".to_owned()),
         ("hiveway.retry.on", "reset,503".to_owned()),
     ];
-    let task = |slot: usize| SwarmTask {
+    let task = |slot: u32| SwarmTask {
         id: format!("task-{number}-{slot}"),
         slot: slot.to_string(),
         running: true,
-        addresses: [("net".to_owned(), [10, 0, (number >> 8) as u8, slot as u8].into())].into(),
+        addresses: [("net".to_owned(), Ipv4Addr::from_bits(0x0a00_0000 + slot))].into(),
         ..SwarmTask::default()
     };
     SwarmService {
