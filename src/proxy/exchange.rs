@@ -142,7 +142,7 @@ impl Core {
                     let status = response.status();
                     self.note_status(route, &in_flight, status, started);
                     if !self.may_repeat_status(route, &mut outgoing, status) {
-                        outgoing.upload.let_go();
+                        outgoing.upload.answered();
                         return Ok(Answer { response, lease, in_flight });
                     }
                     continue;
