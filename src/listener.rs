@@ -286,7 +286,11 @@ where
             asked_to_go = true;
             shut_down(connection.as_mut());
         }
-        connection.as_mut().poll(cx)
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_pending() && client.is_stalled(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        polled
     });
     if let Err(error) = ended.await {
         debug!(%error, "connection of a client ended");

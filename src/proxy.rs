@@ -17,6 +17,7 @@ pub mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::Context;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -188,6 +189,12 @@ impl Client {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| body.accounted(account))
+    }
+
+    /// Whether an HTTP/1 client does not take what is written to it: a time limit has passed, and
+    /// its request, which would have ended by it, was not asked.
+    pub fn is_stalled(&self, cx: &Context<'_>) -> bool {
+        self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready())
     }
 
     async fn forward(
