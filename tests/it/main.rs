@@ -11,6 +11,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod failures;
 mod forwarding;
 mod label_changes;
 mod protocols;

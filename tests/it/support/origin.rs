@@ -130,17 +130,20 @@ impl Origin {
         Self::accepting(listener().await, log, serve)
     }
 
-    /// Accepts, and does that with each connection.
-    pub(crate) fn accepting<F, S>(
-        listener: TcpListener,
-        log: impl Into<Option<Arc<Log>>>,
-        serve: F,
-    ) -> Self
+    /// Does that with each connection.
+    pub(crate) async fn connected<F, S>(serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> S + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        Self::accepting(listener().await, Arc::default(), move |stream, _| serve(stream))
+    }
+
+    fn accepting<F, S>(listener: TcpListener, log: Arc<Log>, serve: F) -> Self
     where
         F: Fn(TcpStream, usize) -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let log = log.into().unwrap_or_default();
         let address = listener.local_addr().unwrap();
         let seen = Arc::clone(&log);
         let running = tokio::spawn(async move {
@@ -205,7 +208,7 @@ impl Deserted {
     pub(crate) fn inhabited_by(self, name: &'static str) -> Origin {
         self.socket.listen(128).unwrap();
         let listener = TcpListener::from_std(self.socket.into()).unwrap();
-        Origin::accepting(listener, None, move |stream, _| async move {
+        Origin::accepting(listener, Arc::default(), move |stream, _| async move {
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 echo(format!("{name}: {} {}", request.method(), request.uri()), request)
             });
