@@ -171,7 +171,7 @@ pub struct Client {
 impl Client {
     /// Answers one request.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
-        let asked = Asked::of(request.version(), request.headers());
+        let asked = Asked::of(&request);
         let mut account = self.open_account(&request);
         let (mut response, mut account) = match self.forward(request, &mut account).await {
             Ok(Forwarded::Streamed(response)) => (response, account),
@@ -188,7 +188,8 @@ impl Client {
         if self.core.proxy.draining.load(Relaxed) && self.deadline.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response.map(|body| body.accounted(account))
+        response
+            .map(|body| if asked.head_only { body.head_only() } else { body }.accounted(account))
     }
 
     /// Whether an HTTP/1 client does not take what is written to it: a time limit has passed, and
