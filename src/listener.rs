@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,11 +17,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use crate::proxy::activity::{Activity, Patience};
+use crate::proxy::activity::{Activity, Connections, Listening, Open, Patience};
 use crate::proxy::body::Body;
 use crate::proxy::headers::ClientSide;
 use crate::proxy::{Client, Core};
@@ -57,30 +56,6 @@ pub struct ListenerOptions {
     pub patience: Patience,
     /// Bytes of a request's head; the name for both protocols.
     pub head_size: usize,
-}
-
-/// Counts of one listener.
-#[derive(Debug, Default)]
-pub struct Connections {
-    /// Open now.
-    pub open: AtomicUsize,
-    /// Accepted so far.
-    pub accepted: AtomicU64,
-    /// One has ended.
-    ended: Notify,
-}
-
-impl Connections {
-    /// Waits until none is open.
-    pub async fn all_ended(&self) {
-        loop {
-            let ended = self.ended.notified();
-            if self.open.load(Relaxed) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
 }
 
 /// Sockets for one address, one per core. The kernel spreads connections over them.
@@ -121,6 +96,7 @@ pub async fn accept(
     connections: Arc<Connections>,
     stop: impl Future<Output = ()>,
 ) {
+    let _listening = Listening::count(&connections);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -152,33 +128,24 @@ fn take(
     options: &ListenerOptions,
     connections: &Arc<Connections>,
 ) {
-    connections.accepted.fetch_add(1, Relaxed);
-    connections.open.fetch_add(1, Relaxed);
-    let open = Open(Arc::clone(connections));
+    let open = Open::count(connections);
     let policy = core.proxy.listeners.get(options.index);
     let (port, trusted) = policy.map_or((0, &[][..]), |p| (p.port, &p.trusted_proxies));
     let side = ClientSide::new(peer.ip(), port, trusted);
     let (core, options) = (Arc::clone(core), options.clone());
-    tokio::spawn(async move {
-        let _open = open;
-        serve(core, stream, side, &options).await;
-    });
+    let activity = Arc::new(Activity::new(core.deadlines.add(), options.patience, open));
+    tokio::spawn(async move { serve(core, stream, side, activity, &options).await });
 }
 
-/// Counts a connection until it ends, also by a panic.
-struct Open(Arc<Connections>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-        self.0.ended.notify_waiters();
-    }
-}
-
-async fn serve(core: Arc<Core>, stream: TcpStream, side: ClientSide, options: &ListenerOptions) {
-    let activity = Arc::new(Activity::new(core.deadlines.add(), options.patience));
+async fn serve(
+    core: Arc<Core>,
+    stream: TcpStream,
+    side: ClientSide,
+    activity: Arc<Activity>,
+    options: &ListenerOptions,
+) {
     let http2 = match (options.http1, options.http2) {
-        (true, true) => match begins_like_http2(&stream, &activity).await {
+        (true, true) => match begins_like_http2(&core, &stream, &activity).await {
             Some(http2) => http2,
             None => return,
         },
@@ -194,15 +161,18 @@ async fn serve(core: Arc<Core>, stream: TcpStream, side: ClientSide, options: &L
     }
 }
 
-/// Whether the first bytes are those of HTTP/2; none if they do not come.
-async fn begins_like_http2(stream: &TcpStream, activity: &Activity) -> Option<bool> {
+/// Whether the first bytes are those of HTTP/2; none if they do not come, or the edge ends before.
+async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity) -> Option<bool> {
+    let gives_up =
+        |cx: &Context<'_>| activity.poll_expired(cx).is_ready() || core.proxy.closing.load(Relaxed);
     let mut first = [0; PREFACE.len()];
     loop {
         let peeked = {
             let mut peek = pin!(stream.peek(&mut first));
             poll_fn(|cx| match peek.as_mut().poll(cx) {
                 Poll::Ready(peeked) => Poll::Ready(peeked.ok()),
-                Poll::Pending => activity.poll_expired(cx).map(|()| None),
+                Poll::Pending if gives_up(cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
             })
             .await?
         };
@@ -216,7 +186,7 @@ async fn begins_like_http2(stream: &TcpStream, activity: &Activity) -> Option<bo
         }
         // Part of the preface: what is there stays readable, so there is nothing to wait for.
         sleep(PAUSE_AFTER_ERROR).await;
-        if poll_fn(|cx| Poll::Ready(activity.poll_expired(cx).is_ready())).await {
+        if poll_fn(|cx| Poll::Ready(gives_up(cx))).await {
             return None;
         }
     }
