@@ -11,8 +11,12 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod drain;
 mod failures;
 mod forwarding;
 mod label_changes;
+mod limits;
 mod protocols;
 mod support;
+mod upgrades;
+mod waiting;

@@ -50,6 +50,12 @@ impl Drop for Open {
 impl Origin {
     /// Answers each request with `name: METHOD /path body`.
     pub(crate) async fn named(name: &str) -> Self {
+        Self::named_at(name, (Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// The same at a certain address.
+    pub(crate) async fn named_at(name: &str, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let log = Arc::<Log>::default();
         let (name, requests) = (name.to_owned(), Arc::clone(&log));
         let serve = move |stream, _| {
@@ -64,7 +70,7 @@ impl Origin {
                 let _ = serving.serve_connection(TokioIo::new(stream), service).await;
             }
         };
-        Self::accepting(listener().await, log, serve)
+        Self::accepting(listener, log, serve)
     }
 
     /// Follows a script with each connection.
