@@ -23,8 +23,9 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::discovery::{self, Discovery};
 use crate::dns::{Resolver, ResolverError};
 use crate::inventory::Network;
-use crate::listener::{self, Connections, ListenerOptions};
+use crate::listener::{self, ListenerOptions};
 use crate::provider::{Provider, Update};
+use crate::proxy::activity::{Connections, Seats};
 use crate::proxy::pool::SWEEP;
 use crate::proxy::{Core, ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
@@ -111,8 +112,7 @@ impl RunningEdge {
         let (bound, shares) = bind_all(config, cores)?;
         let policies = config.listeners.iter().zip(&bound);
         let policies = policies.map(|(listener, bound)| policy(listener, bound)).collect();
-        let most = config.limits.connections.unwrap_or_else(most_connections);
-        let proxy = Arc::new(Proxy::new(policies, cores, most));
+        let proxy = Arc::new(Proxy::new(policies, cores));
         let mut handles = Vec::new();
         let mut threads = Vec::new();
         for (index, shares) in shares.into_iter().enumerate() {
@@ -310,6 +310,8 @@ struct Share {
 
 /// Binds every listener once for each core. What comes back second are the cores' shares.
 fn bind_all(config: &Config, cores: usize) -> Result<(Vec<Bound>, Vec<Vec<Share>>), StartError> {
+    let most = config.limits.connections.unwrap_or_else(most_connections);
+    let seats = Arc::new(Seats::new(most));
     let mut bound = Vec::new();
     let mut shares: Vec<Vec<Share>> = (0..cores).map(|_| Vec::new()).collect();
     for (index, listener) in config.listeners.iter().enumerate() {
@@ -321,7 +323,7 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Vec<Bound>, Vec<Vec<Share>
         let sockets = listener::bind(listener.address, cores).map_err(failed)?;
         let address = sockets.first().map_or(Ok(listener.address), StdListener::local_addr);
         let address = address.map_err(failed)?;
-        let connections = Arc::<Connections>::default();
+        let connections = Arc::new(Connections::new(&seats));
         let options = options(index, listener, &config.limits);
         for (share, socket) in shares.iter_mut().zip(sockets) {
             let (options, connections) = (options.clone(), Arc::clone(&connections));

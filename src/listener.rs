@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,12 +17,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::config::Limits;
-use crate::proxy::activity::{Activity, Patience};
+use crate::proxy::activity::{Activity, Connections, Listening, Open, Patience};
 use crate::proxy::body::Body;
 use crate::proxy::headers::ClientSide;
 use crate::proxy::{Client, Core};
@@ -54,30 +53,6 @@ pub struct ListenerOptions {
     pub max_streams: u32,
     /// What one client may cost.
     pub limits: Limits,
-}
-
-/// Counts of one listener.
-#[derive(Debug, Default)]
-pub struct Connections {
-    /// Open now.
-    pub open: AtomicUsize,
-    /// Accepted so far.
-    pub accepted: AtomicU64,
-    /// One has ended.
-    ended: Notify,
-}
-
-impl Connections {
-    /// Waits until none is open.
-    pub async fn all_ended(&self) {
-        loop {
-            let ended = self.ended.notified();
-            if self.open.load(Relaxed) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
 }
 
 /// Sockets for one address, one per core. The kernel spreads connections over them.
@@ -118,6 +93,7 @@ pub async fn accept(
     connections: Arc<Connections>,
     stop: impl Future<Output = ()>,
 ) {
+    let _listening = Listening::count(&connections);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -149,59 +125,29 @@ fn take(
     options: &ListenerOptions,
     connections: &Arc<Connections>,
 ) {
-    let Some(open) = Open::count(core, options, connections) else {
+    let Some(open) = Open::count(connections) else {
         // Closed at once: a client that waits in the queue for ever would be worse off.
+        core.proxy.refused.of(core.index).count((options.index, "connections"));
         return;
     };
     let policy = core.proxy.listeners.get(options.index);
     let (port, trusted) = policy.map_or((0, &[][..]), |p| (p.port, &p.trusted_proxies));
     let side = ClientSide::new(peer.ip(), port, trusted);
     let (core, options) = (Arc::clone(core), options.clone());
-    tokio::spawn(async move {
-        let _open = open;
-        serve(core, stream, side, &options).await;
-    });
-}
-
-/// Counts a connection until it ends, also by a panic.
-struct Open {
-    core: Arc<Core>,
-    connections: Arc<Connections>,
-}
-
-impl Open {
-    /// None if there are as many as there may be; that is counted as a refusal.
-    fn count(
-        core: &Arc<Core>,
-        options: &ListenerOptions,
-        connections: &Arc<Connections>,
-    ) -> Option<Self> {
-        let proxy = &core.proxy;
-        connections.accepted.fetch_add(1, Relaxed);
-        connections.open.fetch_add(1, Relaxed);
-        let before = proxy.connections.fetch_add(1, Relaxed);
-        let open = Self { core: Arc::clone(core), connections: Arc::clone(connections) };
-        if before >= proxy.most_connections {
-            proxy.refused.of(core.index).count((options.index, "connections"));
-            return None;
-        }
-        Some(open)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.core.proxy.connections.fetch_sub(1, Relaxed);
-        self.connections.open.fetch_sub(1, Relaxed);
-        self.connections.ended.notify_waiters();
-    }
-}
-
-async fn serve(core: Arc<Core>, stream: TcpStream, side: ClientSide, options: &ListenerOptions) {
     let patience = Patience { head: options.limits.head_time, idle: options.limits.keepalive_idle };
-    let activity = Arc::new(Activity::new(core.deadlines.add(), patience));
+    let activity = Arc::new(Activity::new(core.deadlines.add(), patience, open));
+    tokio::spawn(async move { serve(core, stream, side, activity, &options).await });
+}
+
+async fn serve(
+    core: Arc<Core>,
+    stream: TcpStream,
+    side: ClientSide,
+    activity: Arc<Activity>,
+    options: &ListenerOptions,
+) {
     let http2 = match (options.http1, options.http2) {
-        (true, true) => match begins_like_http2(&stream, &activity).await {
+        (true, true) => match begins_like_http2(&core, &stream, &activity).await {
             Some(http2) => http2,
             None => return,
         },
@@ -217,15 +163,18 @@ async fn serve(core: Arc<Core>, stream: TcpStream, side: ClientSide, options: &L
     }
 }
 
-/// Whether the first bytes are those of HTTP/2; none if they do not come.
-async fn begins_like_http2(stream: &TcpStream, activity: &Activity) -> Option<bool> {
+/// Whether the first bytes are those of HTTP/2; none if they do not come, or the edge ends before.
+async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity) -> Option<bool> {
+    let gives_up =
+        |cx: &Context<'_>| activity.poll_expired(cx).is_ready() || core.proxy.closing.load(Relaxed);
     let mut first = [0; PREFACE.len()];
     loop {
         let peeked = {
             let mut peek = pin!(stream.peek(&mut first));
             poll_fn(|cx| match peek.as_mut().poll(cx) {
                 Poll::Ready(peeked) => Poll::Ready(peeked.ok()),
-                Poll::Pending => activity.poll_expired(cx).map(|()| None),
+                Poll::Pending if gives_up(cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
             })
             .await?
         };
@@ -239,7 +188,7 @@ async fn begins_like_http2(stream: &TcpStream, activity: &Activity) -> Option<bo
         }
         // Part of the preface: what is there stays readable, so there is nothing to wait for.
         sleep(PAUSE_AFTER_ERROR).await;
-        if poll_fn(|cx| Poll::Ready(activity.poll_expired(cx).is_ready())).await {
+        if poll_fn(|cx| Poll::Ready(gives_up(cx))).await {
             return None;
         }
     }
@@ -317,7 +266,11 @@ where
             asked_to_go = true;
             shut_down(connection.as_mut());
         }
-        connection.as_mut().poll(cx)
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_pending() && client.is_stalled(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        polled
     });
     if let Err(error) = ended.await {
         debug!(%error, "connection of a client ended");

@@ -18,9 +18,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use crate::clock;
-use crate::listener::Connections;
 use crate::provider::Provider;
 use crate::proxy::Proxy;
+use crate::proxy::activity::Connections;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;

@@ -16,7 +16,8 @@ pub mod upgrade;
 pub mod upload;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::Context;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -64,10 +65,6 @@ pub struct Proxy {
     pub draining: AtomicBool,
     /// Whether connections without a request are closed.
     pub closing: AtomicBool,
-    /// Connections of clients that are open, on all listeners together.
-    pub connections: AtomicUsize,
-    /// How many there may be.
-    pub most_connections: usize,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -88,8 +85,8 @@ pub struct ListenerPolicy {
 }
 
 impl Proxy {
-    /// A proxy without routes, for that many cores and client connections.
-    pub fn new(listeners: Vec<ListenerPolicy>, cores: usize, most_connections: usize) -> Self {
+    /// A proxy without routes, for that many cores.
+    pub fn new(listeners: Vec<ListenerPolicy>, cores: usize) -> Self {
         Self {
             snapshot: ArcSwap::default(),
             pools: Arc::new(Pools::new(cores)),
@@ -98,8 +95,6 @@ impl Proxy {
             refused: PerCore::new(cores),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
-            most_connections,
             id_prefix: fastrand::u64(..),
         }
     }
@@ -171,7 +166,7 @@ pub struct Client {
 impl Client {
     /// Answers one request.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
-        let asked = Asked::of(request.version(), request.headers());
+        let asked = Asked::of(&request);
         let mut account = self.open_account(&request);
         let (mut response, mut account) = match self.forward(request, &mut account).await {
             Ok(Forwarded::Streamed(response)) => (response, account),
@@ -188,7 +183,14 @@ impl Client {
         if self.core.proxy.draining.load(Relaxed) && self.deadline.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response.map(|body| body.accounted(account))
+        response
+            .map(|body| if asked.head_only { body.head_only() } else { body }.accounted(account))
+    }
+
+    /// Whether an HTTP/1 client does not take what is written to it: a time limit has passed, and
+    /// its request, which would have ended by it, was not asked.
+    pub fn is_stalled(&self, cx: &Context<'_>) -> bool {
+        self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready())
     }
 
     async fn forward(

@@ -93,8 +93,10 @@ impl Upstream {
 
     /// Tells how many tasks the service wants. When it wants none, nobody needs to wait any longer.
     pub fn set_desired(&self, desired: u64) {
-        self.desired.store(desired, Relaxed);
-        self.arrivals.notify_waiters();
+        // Whoever is woken and finds nothing raises doubts, which lead here again.
+        if self.desired.swap(desired, Relaxed) != desired {
+            self.arrivals.notify_waiters();
+        }
     }
 
     /// The next number of a count that all cores share.
@@ -227,5 +229,30 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn to_be_told_the_same_number_of_tasks_again_wakes_nobody() {
+        let key = UpstreamKey {
+            service_id: "shop".into(),
+            port: 80,
+            protocol: Protocol::Http,
+            network: String::new(),
+        };
+        let upstream = Upstream::new(key, "shop", 1);
+        let wakes = |desired| {
+            let mut woken = Box::pin(upstream.arrivals.notified());
+            woken.as_mut().enable();
+            upstream.set_desired(desired);
+            woken.now_or_never().is_some()
+        };
+        assert_eq!([1, 1, 0, 0, 2].map(wakes), [false, false, true, false, true]);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Sources;
 use crate::inventory::{FixedReplica, Inventory, Replicas, SwarmService};
 use crate::provider::file;
+use crate::proxy::activity::{Connections, Seats};
 use crate::proxy::{ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
 use crate::upstream::{Endpoint, Upstream};
@@ -46,8 +47,8 @@ pub fn waiting() -> Sources {
     let policy = ListenerPolicy { name: "web".to_owned(), ..ListenerPolicy::default() };
     let (provider, _driver) = file::follow(Path::new(""), file::POLL, |_| Ok(Vec::new()));
     Sources {
-        proxy: Arc::new(Proxy::new(vec![policy], 2, 100)),
-        connections: vec![Arc::default()],
+        proxy: Arc::new(Proxy::new(vec![policy], 2)),
+        connections: vec![Arc::new(Connections::new(&Arc::new(Seats::new(1))))],
         provider,
         provider_kind: "file",
         swaps: Arc::default(),

@@ -1,10 +1,109 @@
-//! What a client's connection is doing, so that one that does nothing can be closed.
+//! What a client's connection is doing, so that one that does nothing can be closed, and how many
+//! there are.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::deadline::Deadline;
+
+/// How many connections there may be, on all listeners together.
+#[derive(Debug)]
+pub struct Seats {
+    taken: AtomicUsize,
+    all: usize,
+}
+
+impl Seats {
+    /// That many, all of them free.
+    pub fn new(all: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), all }
+    }
+}
+
+/// Counts of one listener.
+#[derive(Debug)]
+pub struct Connections {
+    /// Open now, with those that have been upgraded.
+    pub open: AtomicUsize,
+    /// Accepted so far.
+    pub accepted: AtomicU64,
+    /// Sockets that are accepted from.
+    sockets: AtomicUsize,
+    /// One has ended.
+    ended: Notify,
+    seats: Arc<Seats>,
+}
+
+impl Connections {
+    /// None yet; each will take one of the seats.
+    pub fn new(seats: &Arc<Seats>) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            sockets: AtomicUsize::new(0),
+            ended: Notify::new(),
+            seats: Arc::clone(seats),
+        }
+    }
+
+    /// Waits until none is open, and none can come any more.
+    pub async fn all_ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.sockets.load(Relaxed) == 0 && self.open.load(Relaxed) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Counts a socket for as long as connections may come from it.
+#[derive(Debug)]
+pub struct Listening(Arc<Connections>);
+
+impl Listening {
+    /// Counts one more.
+    pub fn count(connections: &Arc<Connections>) -> Self {
+        connections.sockets.fetch_add(1, Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
+
+/// Counts a connection until it ends, also by a panic.
+#[derive(Debug)]
+pub struct Open(Arc<Connections>);
+
+impl Open {
+    /// Counts one more; none if all seats are taken.
+    pub fn count(connections: &Arc<Connections>) -> Option<Self> {
+        let seats = &connections.seats;
+        connections.accepted.fetch_add(1, Relaxed);
+        connections.open.fetch_add(1, Relaxed);
+        let before = seats.taken.fetch_add(1, Relaxed);
+        let open = Self(Arc::clone(connections));
+        (before < seats.all).then_some(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.seats.taken.fetch_sub(1, Relaxed);
+        self.0.open.fetch_sub(1, Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
 
 /// How long a connection may do nothing.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +121,16 @@ pub struct Activity {
     in_head: AtomicBool,
     deadline: Deadline,
     patience: Patience,
+    /// Whoever has a part in the connection holds on to this: an upgraded one outlives its HTTP.
+    _open: Open,
 }
 
 impl Activity {
     /// A connection that has just been accepted.
-    pub fn new(deadline: Deadline, patience: Patience) -> Self {
+    pub fn new(deadline: Deadline, patience: Patience, open: Open) -> Self {
         deadline.set(Some(patience.idle));
-        Self { requests: AtomicUsize::new(0), in_head: AtomicBool::new(false), deadline, patience }
+        let (requests, in_head) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { requests, in_head, deadline, patience, _open: open }
     }
 
     /// Bytes came: between two requests they begin a head.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
 use crate::proxy::body::Body;
@@ -15,18 +15,21 @@ pub struct Asked {
     pub json: bool,
     /// HTTP/2 has no `Connection` header.
     pub version: Version,
+    /// Whether nothing may follow the head: hyper sees to that in HTTP/1 only.
+    pub head_only: bool,
 }
 
 impl Asked {
     /// Reads it from a request's head.
-    pub fn of(version: Version, headers: &HeaderMap) -> Self {
-        let accept = headers.get(ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let accept = request.headers().get(ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
         let position = |needle: &[u8]| accept.windows(needle.len()).position(|at| at == needle);
         let json = match (position(b"json"), position(b"text/")) {
             (Some(json), Some(text)) => json < text,
             (json, _) => json.is_some(),
         };
-        Self { json, version }
+        let head_only = request.method() == Method::HEAD;
+        Self { json, version: request.version(), head_only }
     }
 }
 

@@ -71,6 +71,14 @@ impl Body {
         Self { content: Content::Own(bytes), account: None }
     }
 
+    /// Without bytes of our own: a response to HEAD.
+    pub fn head_only(mut self) -> Self {
+        if let Content::Own(bytes) = &mut self.content {
+            *bytes = None;
+        }
+        self
+    }
+
     /// A replica's body.
     pub fn streamed(streamed: Streamed) -> Self {
         streamed.deadline.set(Some(streamed.idle));

@@ -181,7 +181,7 @@ impl Core {
                     let status = response.status();
                     self.note_answer(route, &connected.endpoint, status, started);
                     if !outgoing.may_replace(status, route) {
-                        outgoing.upload.let_go();
+                        outgoing.upload.answered();
                         return Ok(Answer { response, lease, in_flight });
                     }
                     self.note_retry(&connected.endpoint, "status");

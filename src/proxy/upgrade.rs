@@ -32,7 +32,7 @@ pub fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
         return None;
     }
     let protocol = request.headers().get(UPGRADE)?.clone();
-    if protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c") {
+    if names_h2c(request.headers()) {
         return None;
     }
     Some(Wanted { protocol, on_upgrade: hyper::upgrade::on(request) })
@@ -42,6 +42,15 @@ fn asks_for_upgrade(headers: &HeaderMap) -> bool {
     let options = headers.get_all(CONNECTION).iter();
     let mut options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Whether `h2c` is among the protocols; the first one that a replica knows is the one it takes.
+fn names_h2c(headers: &HeaderMap) -> bool {
+    let protocols = headers.get_all(UPGRADE).iter();
+    let mut protocols = protocols.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.any(|protocol| {
+        protocol.trim_ascii().get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"h2c"))
+    })
 }
 
 /// Joins the two sides when both have changed over, until both are closed or nothing has moved for

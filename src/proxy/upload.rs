@@ -35,6 +35,8 @@ struct State {
     received: u64,
     limit: Option<u64>,
     ended: bool,
+    /// The response head is there, whose time limit does not count any more.
+    answered: bool,
     waits_for_client: bool,
     failed: Option<ProxyError>,
     /// Nobody wants the rest: the response is over, or the client has left.
@@ -87,6 +89,7 @@ impl Upload {
             received: 0,
             limit,
             ended: false,
+            answered: false,
             waits_for_client: false,
             failed: None,
             cancelled: false,
@@ -115,9 +118,10 @@ impl Upload {
         self.lock().is_none_or(|state| state.kept.is_some() || state.received == 0)
     }
 
-    /// No further try will come: what was kept is let go.
-    pub fn let_go(&self) {
+    /// The response head is there and no further try will come: what was kept is let go.
+    pub fn answered(&self) {
         if let Some(mut state) = self.lock() {
+            state.answered = true;
             state.kept = None;
         }
     }
@@ -217,7 +221,12 @@ impl State {
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
-            self.deadline.set(self.timeouts.response_header);
+            let timeouts = &self.timeouts;
+            self.deadline.set(if self.answered {
+                Some(timeouts.stream_idle)
+            } else {
+                timeouts.response_header
+            });
         }
     }
 }

@@ -12,7 +12,12 @@
 )]
 
 mod documents;
+mod drain;
+mod failures;
 mod forwarding;
 mod label_changes;
+mod limits;
 mod protocols;
 mod support;
+mod upgrades;
+mod waiting;

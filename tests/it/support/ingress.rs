@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hiveway::config::Config;
 use hiveway::edge::{Readiness, RunningEdge};
 use hiveway::inventory::{FixedReplica, Inventory, Network, Replicas, SwarmService, SwarmTask};
-use hiveway::listener::Connections;
 use hiveway::provider::given::{Giver, given};
 use hiveway::proxy::Proxy;
+use hiveway::proxy::activity::Connections;
 use hiveway::upstream::{Endpoint, Upstream};
 use tokio::sync::oneshot;
 

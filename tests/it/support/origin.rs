@@ -50,6 +50,12 @@ impl Drop for Open {
 impl Origin {
     /// Answers each request with `name: METHOD /path body`.
     pub(crate) async fn named(name: &str) -> Self {
+        Self::named_at(name, (Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// The same at a certain address.
+    pub(crate) async fn named_at(name: &str, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let log = Arc::<Log>::default();
         let (name, requests) = (name.to_owned(), Arc::clone(&log));
         let serve = move |stream, _| {
@@ -64,7 +70,7 @@ impl Origin {
                 let _ = serving.serve_connection(TokioIo::new(stream), service).await;
             }
         };
-        Self::accepting(listener().await, log, serve)
+        Self::accepting(listener, log, serve)
     }
 
     /// Follows a script with each connection.
@@ -130,17 +136,20 @@ impl Origin {
         Self::accepting(listener().await, log, serve)
     }
 
-    /// Accepts, and does that with each connection.
-    pub(crate) fn accepting<F, S>(
-        listener: TcpListener,
-        log: impl Into<Option<Arc<Log>>>,
-        serve: F,
-    ) -> Self
+    /// Does that with each connection.
+    pub(crate) async fn connected<F, S>(serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> S + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        Self::accepting(listener().await, Arc::default(), move |stream, _| serve(stream))
+    }
+
+    fn accepting<F, S>(listener: TcpListener, log: Arc<Log>, serve: F) -> Self
     where
         F: Fn(TcpStream, usize) -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let log = log.into().unwrap_or_default();
         let address = listener.local_addr().unwrap();
         let seen = Arc::clone(&log);
         let running = tokio::spawn(async move {
@@ -205,7 +214,7 @@ impl Deserted {
     pub(crate) fn inhabited_by(self, name: &'static str) -> Origin {
         self.socket.listen(128).unwrap();
         let listener = TcpListener::from_std(self.socket.into()).unwrap();
-        Origin::accepting(listener, None, move |stream, _| async move {
+        Origin::accepting(listener, Arc::default(), move |stream, _| async move {
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 echo(format!("{name}: {} {}", request.method(), request.uri()), request)
             });

@@ -61,11 +61,6 @@ impl Wire {
         Self { stream, unread: Vec::new() }
     }
 
-    /// The address of this end.
-    pub(crate) fn own_address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
     /// Writes; a peer that has left is noticed by reading.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = soon("room to write", self.stream.write_all(bytes.as_ref())).await;

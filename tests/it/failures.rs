@@ -1,0 +1,8 @@
+//! Replicas that break, and what of it a client sees.
+
+mod breaking_off;
+mod connecting;
+mod ejecting;
+mod http2;
+mod leaving;
+mod repeating;

@@ -1,0 +1,126 @@
+//! Requests that no replica can take yet.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hiveway::clock;
+
+use crate::support::{Deserted, Ingress, Origin, check, eventually, get, service, swarm_service};
+
+/// Waits until that many requests wait for a replica of the shop.
+async fn waiting(ingress: &Ingress, requests: u64) {
+    let upstream = ingress.upstream("shop");
+    eventually("they wait", || upstream.waiting.load(Relaxed) == requests).await;
+}
+
+/// An edge whose only replica does not listen yet.
+async fn starting(labels: &str) -> (Ingress, Deserted) {
+    let replica = Deserted::new();
+    let ingress = Ingress::start([]).await;
+    ingress.announce([service("shop", labels, &[replica.address])]).await;
+    (ingress, replica)
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_replica_and_arrive_when_it_is_there() {
+    let (ingress, replica) = starting("hiveway.path=/").await;
+    let (replies, _origin) =
+        tokio::join!(join_all((0..20).map(|_| get(&ingress, "a", "/"))), async {
+            waiting(&ingress, 20).await;
+            replica.inhabited_by("shop")
+        });
+    assert!(replies.iter().all(|reply| reply.to_string() == "200 shop: GET /"));
+    assert_eq!(ingress.upstream("shop").waiting.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn requests_wait_no_longer_than_their_label_says() {
+    let (ingress, _replica) = starting("hiveway.timeout.queue=300ms").await;
+    let started = clock::now();
+    let reply = get(&ingress, "a", "/").await;
+    let took = clock::now().since(started);
+    assert!(reply.to_string().starts_with("503 503 Service Unavailable (no_endpoint)"), "{reply}");
+    assert_eq!(reply.field("retry-after"), Some("1"));
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
+async fn no_more_requests_wait_than_their_label_says() {
+    let (ingress, replica) = starting("hiveway.limit.queue=3").await;
+    let (replies, _origin) =
+        tokio::join!(join_all((0..3).map(|_| get(&ingress, "a", "/"))), async {
+            waiting(&ingress, 3).await;
+            check(&ingress, "a", "/", "503 503 Service Unavailable (queue_full)").await;
+            replica.inhabited_by("shop")
+        });
+    assert!(replies.iter().all(|reply| reply.status() == 200));
+}
+
+#[tokio::test]
+async fn scaling_to_zero_ends_the_wait() {
+    let (ingress, _replica) = starting("hiveway.path=/").await;
+    let (reply, ()) = tokio::join!(get(&ingress, "a", "/"), async {
+        waiting(&ingress, 1).await;
+        ingress.announce([service("shop", "hiveway.path=/", &[])]).await;
+    });
+    assert!(reply.to_string().starts_with("503 503 Service Unavailable (scaled_to_zero)"));
+}
+
+const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+
+fn tasks(
+    port: u16,
+    desired: u64,
+    tasks: &[(Ipv4Addr, bool)],
+) -> [hiveway::inventory::SwarmService; 1] {
+    [swarm_service("shop", &format!("hiveway.port={port}"), desired, tasks)]
+}
+
+#[tokio::test]
+async fn a_replica_that_leaves_is_the_last_resort() {
+    let leaving = Origin::named("leaving").await;
+    let port = leaving.address.port();
+    let ingress = Ingress::start(tasks(port, 1, &[(ONE, true)])).await;
+    check(&ingress, "a", "/", "200 leaving: GET /").await;
+    ingress.announce(tasks(port, 1, &[(ONE, false)])).await;
+    eventually("it drains", || ingress.state(leaving.address) == "draining").await;
+    check(&ingress, "a", "/", "200 leaving: GET /").await;
+}
+
+#[tokio::test]
+async fn a_replica_that_leaves_gets_nothing_while_there_is_another() {
+    let leaving = Origin::named("leaving").await;
+    let port = leaving.address.port();
+    let two = Ipv4Addr::new(127, 0, 0, 2);
+    let staying = Origin::named_at("staying", (two, port).into()).await;
+    let ingress = Ingress::start(tasks(port, 2, &[(ONE, true), (two, true)])).await;
+    ingress.announce(tasks(port, 1, &[(ONE, false), (two, true)])).await;
+    eventually("it drains", || ingress.state(leaving.address) == "draining").await;
+    let before = leaving.requests().len();
+    for _ in 0..20 {
+        check(&ingress, "a", "/", "200 staying: GET /").await;
+    }
+    assert_eq!(leaving.requests().len(), before);
+    drop(staying);
+    // The other one has died: better one that leaves than none.
+    check(&ingress, "a", "/", "200 leaving: GET /").await;
+}
+
+#[tokio::test]
+async fn a_task_that_is_replaced_at_the_same_address_begins_anew() {
+    let shop = Origin::named("shop").await;
+    let port = shop.address.port();
+    let [first] = tasks(port, 1, &[(ONE, true)]);
+    let mut second = first.clone();
+    if let hiveway::inventory::Replicas::Tasks { tasks, .. } = &mut second.replicas {
+        tasks[0].id = "another".into();
+    }
+    let ingress = Ingress::start([first]).await;
+    let before = ingress.endpoint(shop.address).unwrap().id;
+    ingress.announce([second]).await;
+    let id = || ingress.endpoint(shop.address).map(|endpoint| endpoint.id);
+    eventually("it is another endpoint", || id().is_some_and(|id| id != before)).await;
+    check(&ingress, "a", "/", "200 shop: GET /").await;
+}
