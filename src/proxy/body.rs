@@ -72,6 +72,7 @@ impl Body {
     }
 
     /// Without bytes of our own: a response to HEAD.
+    #[must_use]
     pub fn head_only(mut self) -> Self {
         if let Content::Own(bytes) = &mut self.content {
             *bytes = None;

@@ -34,10 +34,9 @@ struct State {
     trailers: Option<http::HeaderMap>,
     received: u64,
     limit: Option<u64>,
-    ended: bool,
+    stage: Stage,
     /// The response head is there, whose time limit does not count any more.
     answered: bool,
-    waits_for_client: bool,
     failed: Option<ProxyError>,
     /// Nobody wants the rest: the response is over, or the client has left.
     cancelled: bool,
@@ -45,6 +44,18 @@ struct State {
     waker: Option<Waker>,
     deadline: Deadline,
     timeouts: Timeouts,
+}
+
+/// How much of the body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is more, or may be.
+    Coming {
+        /// Whether the replica would take it now: the client keeps it waiting.
+        awaited: bool,
+    },
+    /// All of it has come from the client.
+    Complete,
 }
 
 /// The request's body ends before its end.
@@ -88,9 +99,8 @@ impl Upload {
             trailers: None,
             received: 0,
             limit,
-            ended: false,
+            stage: Stage::Coming { awaited: false },
             answered: false,
-            waits_for_client: false,
             failed: None,
             cancelled: false,
             waker: None,
@@ -144,7 +154,7 @@ impl Upload {
 
     /// Whether more of the body is to come, and the replica would take it.
     pub fn waits_for_client(&self) -> bool {
-        self.lock().is_some_and(|state| state.waits_for_client && !state.ended)
+        self.lock().is_some_and(|state| state.stage == Stage::Coming { awaited: true })
     }
 
     /// Bytes that have come from the client.
@@ -155,7 +165,9 @@ impl Upload {
     /// Sets the time limit of the step that is under way.
     pub fn start_waiting(&self, deadline: &Deadline, timeouts: &Timeouts) {
         match self.lock() {
-            Some(state) if !state.ended => deadline.set(Some(timeouts.stream_idle)),
+            Some(state) if state.stage != Stage::Complete => {
+                deadline.set(Some(timeouts.stream_idle))
+            }
             Some(_) | None => deadline.set(timeouts.response_header),
         }
     }
@@ -172,7 +184,7 @@ impl State {
             return Poll::Ready(Some(Err(GivenUp::new())));
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        self.waits_for_client = polled.is_pending();
+        self.stage = Stage::Coming { awaited: polled.is_pending() };
         let Poll::Ready(frame) = polled else {
             self.waker = Some(cx.waker().clone());
             return Poll::Pending;
@@ -219,8 +231,8 @@ impl State {
 
     /// The last byte has come: from here on the replica's time counts.
     fn end(&mut self) {
-        if !self.ended {
-            self.ended = true;
+        if self.stage != Stage::Complete {
+            self.stage = Stage::Complete;
             let timeouts = &self.timeouts;
             self.deadline.set(if self.answered {
                 Some(timeouts.stream_idle)
@@ -260,7 +272,7 @@ impl Body for UploadBody {
             body.next = body.next.saturating_add(1);
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
         }
-        if state.ended {
+        if state.stage == Stage::Complete {
             let trailers = state.trailers.clone().filter(|_| !body.ended);
             body.ended = true;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
