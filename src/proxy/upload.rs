@@ -166,7 +166,7 @@ impl Upload {
     pub fn start_waiting(&self, deadline: &Deadline, timeouts: &Timeouts) {
         match self.lock() {
             Some(state) if state.stage != Stage::Complete => {
-                deadline.set(Some(timeouts.stream_idle))
+                deadline.set(Some(timeouts.stream_idle));
             }
             Some(_) | None => deadline.set(timeouts.response_header),
         }

@@ -70,6 +70,13 @@ fn network(
     }
     match shared.as_slice() {
         [only] => Ok((*only).clone()),
+        [] if edge.networks.is_empty() => Err(complain(
+            "cannot be reached: the edge knows no network of its own".to_owned(),
+            "run the edge as a service of the Swarm, or name its networks in the option \
+             `[provider] networks`"
+                .to_owned(),
+        )
+        .into()),
         [] => Err(complain(
             "shares no network with the edge, so its replicas cannot be reached".to_owned(),
             format!("attach it to one of the edge's networks: {}", names(&edge.networks)),
