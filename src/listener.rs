@@ -32,6 +32,10 @@ const BACKLOG: i32 = 4096;
 /// After a failed accept: with no file descriptors left it would fail again at once, for ever.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
+/// When the edge ends, a connection on which nothing has come has that long: it may just have been
+/// made, with its first request on the way.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
 /// What a client of HTTP/2 without TLS sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -163,7 +167,7 @@ async fn serve(
     }
 }
 
-/// Whether the first bytes are those of HTTP/2; none if they do not come, or the edge ends before.
+/// Whether the first bytes are those of HTTP/2; none if they do not come.
 async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity) -> Option<bool> {
     let gives_up =
         |cx: &Context<'_>| activity.poll_expired(cx).is_ready() || core.proxy.closing.load(Relaxed);
@@ -262,11 +266,16 @@ where
         if over && expired == Expired::Drop {
             return Poll::Ready(Ok(()));
         }
-        if !asked_to_go && (over || client.core.proxy.asks_to_go(expired == Expired::AskToGo)) {
+        let mut polled = connection.as_mut().poll(cx);
+        if polled.is_pending()
+            && !asked_to_go
+            && (over || client.core.proxy.asks_to_go(expired == Expired::AskToGo))
+        {
+            // Only now: a request that had come already has been read and will be answered.
             asked_to_go = true;
             shut_down(connection.as_mut());
+            polled = connection.as_mut().poll(cx);
         }
-        let polled = connection.as_mut().poll(cx);
         if polled.is_pending() && client.is_stalled(cx) {
             return Poll::Ready(Ok(()));
         }

@@ -140,6 +140,11 @@ impl Activity {
         }
     }
 
+    /// From now on a connection without a request has only that long.
+    pub fn hurry(&self, patience: Duration) {
+        self.deadline.set(Some(patience.min(self.patience.head)));
+    }
+
     /// A head is complete.
     pub fn request_started(&self) {
         self.requests.fetch_add(1, Relaxed);
