@@ -3,23 +3,23 @@
 //! One task follows each upstream: it asks DNS, hears of new task lists, lets `membership` decide,
 //! and is the only one that replaces the upstream's endpoints. The routing table is not touched.
 
+mod roster;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info};
+use tracing::info;
 
+use self::roster::{Member, Roster};
 use crate::clock;
 use crate::dns::Resolver;
 use crate::health::State;
-use crate::inventory::FixedReplica;
-use crate::membership::{Answer, Membership, Standing};
 use crate::provider::Provider;
 use crate::proxy::pool::Connection;
 use crate::proxy::{Core, IDLE_AFTER};
@@ -146,14 +146,6 @@ impl Drop for Known {
         // Its connections are closed by the next sweep; whoever has one finishes.
         self.endpoint.health.set_draining(true);
     }
-}
-
-/// Somebody who takes part.
-struct Member {
-    address: SocketAddr,
-    task: Option<String>,
-    name: String,
-    draining: bool,
 }
 
 /// What a follower wakes up for.
@@ -295,113 +287,6 @@ impl Known {
             self.endpoint.name.store(Arc::new(member.name));
         }
         self
-    }
-}
-
-/// Who takes part, as far as the sources say.
-#[derive(Default)]
-struct Roster {
-    /// Of a Swarm service; none while its network's subnet is unknown, without which an answer cannot
-    /// be told from that of a wildcard resolver.
-    membership: Option<Membership>,
-    /// Of names that were written down: the last answer for each.
-    resolved: BTreeMap<String, Vec<IpAddr>>,
-}
-
-impl Roster {
-    fn listed(&mut self, upstream: &Upstream, source: &Source, at: Timestamp, now: Timestamp) {
-        let Source::Tasks { network, tasks, desired, .. } = source else {
-            return;
-        };
-        if self.membership.is_none() && network.subnet.is_some() {
-            let membership = Membership::new(&upstream.service, &network.id, network.subnet);
-            self.membership = Some(membership);
-        }
-        if let Some(membership) = &mut self.membership {
-            membership.tasks_listed(tasks, *desired, at, now);
-        }
-    }
-
-    /// Whether there is anything to ask DNS.
-    fn asks(&self, source: &Source) -> bool {
-        match source {
-            Source::Tasks { desired, .. } => *desired > 0 && self.membership.is_some(),
-            Source::Fixed(replicas) => {
-                replicas.iter().any(|replica| matches!(replica, FixedReplica::Name(..)))
-            }
-        }
-    }
-
-    async fn ask(&mut self, resolver: &Resolver, source: &Source) {
-        match source {
-            Source::Tasks { name, .. } => {
-                let answer = resolver.addresses(name).await;
-                debug!(name, ?answer, "DNS answered");
-                if let Some(membership) = &mut self.membership {
-                    membership.dns_answered(&answer, clock::now());
-                }
-            }
-            Source::Fixed(replicas) => {
-                let names = replicas.iter().filter_map(|replica| match replica {
-                    FixedReplica::Name(name, _) => Some(name),
-                    FixedReplica::Address(_) => None,
-                });
-                for name in names {
-                    // What cannot be resolved keeps its last addresses.
-                    if let Answer::Addresses(addresses) = resolver.addresses(name).await {
-                        self.resolved.insert(name.clone(), addresses);
-                    }
-                }
-            }
-        }
-    }
-
-    fn members(
-        &mut self,
-        upstream: &Upstream,
-        source: &Source,
-        provider: &Provider,
-        now: Timestamp,
-    ) -> Vec<Member> {
-        if let Source::Fixed(replicas) = source {
-            return self.fixed_members(&upstream.service, replicas);
-        }
-        let Some(membership) = &mut self.membership else {
-            provider.ask();
-            return Vec::new();
-        };
-        membership.tasks_confirmed(provider.listed_at(), now);
-        let members = membership.members(now);
-        let disagreement = u64::try_from(membership.disagreement(now).as_micros());
-        upstream.disagreement.store(disagreement.unwrap_or(u64::MAX), Relaxed);
-        if membership.wants_listing() {
-            provider.ask();
-        }
-        let members = members.into_iter().map(|member| Member {
-            address: SocketAddr::new(member.address, upstream.key.port),
-            task: member.task,
-            name: member.name,
-            draining: member.standing == Standing::Draining,
-        });
-        members.collect()
-    }
-
-    fn fixed_members(&self, service: &str, replicas: &[FixedReplica]) -> Vec<Member> {
-        let addresses = replicas.iter().flat_map(|replica| match replica {
-            FixedReplica::Address(address) => vec![*address],
-            FixedReplica::Name(name, port) => {
-                let resolved = self.resolved.get(name).into_iter().flatten();
-                resolved.map(|address| SocketAddr::new(*address, *port)).collect()
-            }
-        });
-        let unique: BTreeSet<_> = addresses.collect();
-        let members = unique.into_iter().map(|address| Member {
-            address,
-            task: None,
-            name: format!("{service}.{address}"),
-            draining: false,
-        });
-        members.collect()
     }
 }
 

@@ -3,6 +3,8 @@
 //! One thread per core runs that core's listeners and requests; the thread that calls [`run`] has
 //! the control side: provider, compilation, discovery and admin.
 
+mod worker;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -11,8 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
@@ -26,9 +26,10 @@ use crate::inventory::Network;
 use crate::listener::{self, ListenerOptions};
 use crate::provider::{Provider, Update};
 use crate::proxy::activity::{Connections, Seats};
-use crate::proxy::pool::SWEEP;
 use crate::proxy::{Core, ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
+
+use self::worker::{Accepting, Share};
 
 /// With its first table an edge waits for its replicas that long before it accepts: requests that
 /// came at once would only wait inside.
@@ -91,16 +92,6 @@ pub struct RunningEdge {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// What the workers do about new connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Accepting {
-    NotYet,
-    Yes,
-    NoLonger,
-    /// Every connection is over, or its time is.
-    Ended,
-}
-
 impl RunningEdge {
     /// Binds the listeners and starts the threads. Nothing is accepted before the first table.
     ///
@@ -117,7 +108,8 @@ impl RunningEdge {
         let mut threads = Vec::new();
         for (index, shares) in shares.into_iter().enumerate() {
             let core = Arc::new(Core::new(index, &proxy));
-            let (handle, thread) = start_worker(Arc::clone(&core), shares, accepts.clone())?;
+            let (handle, thread) = worker::start(Arc::clone(&core), shares, accepts.clone())
+                .map_err(StartError::Worker)?;
             handles.push((handle, core));
             threads.push(thread);
         }
@@ -301,13 +293,6 @@ fn most_connections() -> usize {
     (files.saturating_sub(RESERVE.min(files / 2)) / 2).clamp(1, ENOUGH)
 }
 
-/// One core's share of a listener.
-struct Share {
-    options: ListenerOptions,
-    socket: StdListener,
-    connections: Arc<Connections>,
-}
-
 /// Binds every listener once for each core. What comes back second are the cores' shares.
 fn bind_all(config: &Config, cores: usize) -> Result<(Vec<Bound>, Vec<Vec<Share>>), StartError> {
     let most = config.limits.connections.unwrap_or_else(most_connections);
@@ -369,50 +354,6 @@ fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
         only_networks: config.provider.networks.clone(),
         hosts: config.provider.hosts.clone().into_iter().collect(),
         cores,
-    }
-}
-
-/// A thread with a runtime of its own, which accepts and serves until all is over.
-fn start_worker(
-    core: Arc<Core>,
-    shares: Vec<Share>,
-    accepts: watch::Receiver<Accepting>,
-) -> Result<(Handle, JoinHandle<()>), StartError> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
-    let handle = runtime.handle().clone();
-    let name = format!("core-{}", core.index);
-    let serve = move || runtime.block_on(work(core, shares, accepts));
-    let thread = std::thread::Builder::new().name(name).spawn(serve).map_err(StartError::Worker)?;
-    Ok((handle, thread))
-}
-
-async fn work(core: Arc<Core>, shares: Vec<Share>, mut accepts: watch::Receiver<Accepting>) {
-    tokio::spawn(Arc::clone(&core.deadlines).tick());
-    tokio::spawn(sweep(Arc::clone(&core)));
-    let is = |wanted: Accepting| move |now: &Accepting| *now >= wanted;
-    let _ = accepts.wait_for(is(Accepting::Yes)).await;
-    for Share { options, socket, connections } in shares {
-        match TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let mut accepts = accepts.clone();
-                let stop = async move {
-                    let _ = accepts.wait_for(is(Accepting::NoLonger)).await;
-                };
-                let core = Arc::clone(&core);
-                tokio::spawn(listener::accept(core, socket, options, connections, stop));
-            }
-            Err(error) => error!(%error, "a socket cannot be used"),
-        }
-    }
-    let _ = accepts.wait_for(is(Accepting::Ended)).await;
-}
-
-async fn sweep(core: Arc<Core>) {
-    let mut ticks = interval(SWEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        core.pools.sweep(core.index, clock::now());
     }
 }
 

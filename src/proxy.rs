@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod failure;
 pub mod headers;
 pub mod pool;
+mod rewrite;
 pub mod upgrade;
 pub mod upload;
 
@@ -22,7 +23,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -214,7 +214,7 @@ impl Client {
         let protocol = upgrade.as_ref().map(|wanted| wanted.protocol.clone());
         let id = self.core.request_id();
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
-        let path_and_query = rewrite(&route, &target, &prefix, &mut head)?;
+        let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
         let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
         let upload = upload(&route, &head, incoming, &deadline)?;
         account.uploads(&upload);
@@ -343,31 +343,6 @@ fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
     answer::redirect_to_https(target.host.as_str(), target.path_and_query.as_str())
         .map(Forwarded::Streamed)
         .ok_or(ProxyError::BadTarget)
-}
-
-/// The path for the replica: without the prefix that the route strips.
-fn rewrite(
-    route: &Route,
-    target: &Target,
-    matched: &str,
-    head: &mut request::Parts,
-) -> Result<PathAndQuery, ProxyError> {
-    let given = &target.path_and_query;
-    let prefix = match &route.policy().strip_prefix {
-        StripPrefix::Off => return Ok(given.clone()),
-        StripPrefix::Matched => matched,
-        StripPrefix::Prefix(prefix) if prefix.strip(given.path()).is_some() => prefix.as_str(),
-        StripPrefix::Prefix(_) => "",
-    };
-    if prefix.is_empty() {
-        return Ok(given.clone());
-    }
-    let rest = given.as_str().strip_prefix(prefix).unwrap_or_default();
-    let slash = if rest.starts_with('/') { "" } else { "/" };
-    if let Ok(prefix) = HeaderValue::try_from(prefix) {
-        head.headers.insert(headers::X_FORWARDED_PREFIX, prefix);
-    }
-    PathAndQuery::try_from(format!("{slash}{rest}")).map_err(|_| ProxyError::BadTarget)
 }
 
 /// The replica's response as the client gets it.

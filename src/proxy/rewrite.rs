@@ -1,0 +1,35 @@
+//! The path that a replica sees.
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, request};
+
+use crate::proxy::admission::Target;
+use crate::proxy::error::ProxyError;
+use crate::proxy::headers;
+use crate::snapshot::Route;
+use crate::spec::StripPrefix;
+
+/// The path for the replica: without the prefix that the route strips.
+pub(super) fn path_for_replica(
+    route: &Route,
+    target: &Target,
+    matched: &str,
+    head: &mut request::Parts,
+) -> Result<PathAndQuery, ProxyError> {
+    let given = &target.path_and_query;
+    let prefix = match &route.policy().strip_prefix {
+        StripPrefix::Off => return Ok(given.clone()),
+        StripPrefix::Matched => matched,
+        StripPrefix::Prefix(prefix) if prefix.strip(given.path()).is_some() => prefix.as_str(),
+        StripPrefix::Prefix(_) => "",
+    };
+    if prefix.is_empty() {
+        return Ok(given.clone());
+    }
+    let rest = given.as_str().strip_prefix(prefix).unwrap_or_default();
+    let slash = if rest.starts_with('/') { "" } else { "/" };
+    if let Ok(prefix) = HeaderValue::try_from(prefix) {
+        head.headers.insert(headers::X_FORWARDED_PREFIX, prefix);
+    }
+    PathAndQuery::try_from(format!("{slash}{rest}")).map_err(|_| ProxyError::BadTarget)
+}
