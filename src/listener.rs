@@ -169,8 +169,14 @@ async fn serve(
 
 /// Whether the first bytes are those of HTTP/2; none if they do not come.
 async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity) -> Option<bool> {
-    let gives_up =
-        |cx: &Context<'_>| activity.poll_expired(cx).is_ready() || core.proxy.closing.load(Relaxed);
+    let mut hurried = false;
+    let mut gives_up = |cx: &Context<'_>| {
+        if !hurried && core.proxy.closing.load(Relaxed) {
+            hurried = true;
+            activity.hurry(LAST_CALL);
+        }
+        activity.poll_expired(cx).is_ready()
+    };
     let mut first = [0; PREFACE.len()];
     loop {
         let peeked = {
