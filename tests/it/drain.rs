@@ -187,7 +187,7 @@ async fn a_body_that_streams_is_not_cut_off() {
         // Says a word for each one that it hears.
         let mut heard = request.into_body();
         while let Some(Ok(data)) = heard.data().await {
-            let _ = body.send_data(Bytes::from(data), false);
+            let _ = body.send_data(data, false);
         }
         let _ = body.send_data(Bytes::new(), true);
     })

@@ -116,7 +116,7 @@ async fn a_request_is_passed_on_before_its_body_ends_and_both_may_take_turns() {
         wire.head().await;
         wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         while let Some(said) = wire.chunk().await {
-            let answer = format!("{}!", said);
+            let answer = format!("{said}!");
             wire.write(format!("{:x}\r\n{answer}\r\n", answer.len())).await;
             if said.is_empty() {
                 break;

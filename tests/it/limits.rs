@@ -144,7 +144,7 @@ async fn a_head_that_is_too_large_gets_431() {
     let ingress = Ingress::with_options("limits.head-size=8KiB", services).await;
     let fits = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(7000));
     assert_eq!(send(&ingress, &fits).await.status(), 200);
-    let fields: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
+    let fields = "X: y\r\n".repeat(200);
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     assert_eq!(send(&ingress, &many).await.status(), 431);
     let large = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000));

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod architecture;
 mod documents;
 mod drain;
 mod failures;

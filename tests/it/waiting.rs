@@ -68,7 +68,7 @@ async fn scaling_to_zero_ends_the_wait() {
     assert!(reply.to_string().starts_with("503 503 Service Unavailable (scaled_to_zero)"));
 }
 
-const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 fn tasks(
     port: u16,

@@ -67,7 +67,7 @@ pub(crate) async fn text_of(body: &mut RecvStream) -> String {
     }
     if let Ok(Some(trailers)) = soon("trailers", body.trailers()).await {
         for (name, value) in &trailers {
-            text.push_str(&format!(" {name}={}", value.to_str().unwrap()));
+            text = format!("{text} {name}={}", value.to_str().unwrap());
         }
     }
     text

@@ -78,9 +78,8 @@ impl Wire {
 
     /// Reads what there is; false at the end of the stream.
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 << 10];
-        let read = soon("bytes", self.stream.read(&mut buffer)).await.unwrap_or(0);
-        self.unread.extend_from_slice(&buffer[..read]);
+        self.unread.reserve(16 << 10);
+        let read = soon("bytes", self.stream.read_buf(&mut self.unread)).await.unwrap_or(0);
         read > 0
     }
 
