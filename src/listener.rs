@@ -193,8 +193,12 @@ async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity)
             return None;
         }
         activity.bytes_came();
-        if came == PREFACE || !PREFACE.starts_with(came) {
-            return Some(came == PREFACE);
+        if came == PREFACE {
+            activity.greeted();
+            return Some(true);
+        }
+        if !PREFACE.starts_with(came) {
+            return Some(false);
         }
         // Part of the preface: what is there stays readable, so there is nothing to wait for.
         sleep(PAUSE_AFTER_ERROR).await;

@@ -140,6 +140,12 @@ impl Activity {
         }
     }
 
+    /// What came was no head but the preface of HTTP/2, after which there may be a pause.
+    pub fn greeted(&self) {
+        self.in_head.store(false, Relaxed);
+        self.deadline.set(Some(self.patience.idle));
+    }
+
     /// From now on a connection without a request has only that long.
     pub fn hurry(&self, patience: Duration) {
         self.deadline.set(Some(patience.min(self.patience.head)));

@@ -169,7 +169,10 @@ async fn a_head_that_does_not_end_is_given_up() {
     let mut client = Wire::to(ingress.address).await;
     client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.reply().await;
-    assert!(!client.closed_within(std::time::Duration::from_millis(600)).await);
+    let mut http2 = H2::to(ingress.address).await;
+    let time = std::time::Duration::from_millis(600);
+    assert!(!client.closed_within(time).await);
+    assert!(tokio::time::timeout(time, &mut http2.connection).await.is_err());
 }
 
 #[tokio::test]
