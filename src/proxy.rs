@@ -200,10 +200,10 @@ impl Client {
     ) -> Result<Forwarded, ProxyError> {
         let upgrade = upgrade::wanted(&mut request);
         let (mut head, incoming) = request.into_parts();
-        let target = admission::admit(&head)?;
-        if let Some(answer) = self.own_answer(&target) {
+        if let Some(answer) = self.own_answer(&head) {
             return Ok(Forwarded::Streamed(answer));
         }
+        let target = admission::admit(&head)?;
         let (route, prefix) = self.route(&head, &target)?;
         let in_flight = account.routed(&route);
         self.check_policy(&route, &head, in_flight)?;
@@ -233,10 +233,11 @@ impl Client {
         self.core.proxy.listeners.get(self.listener)
     }
 
-    /// The answer to a request that is meant for the listener itself.
-    fn own_answer(&self, target: &Target) -> Option<Response<Body>> {
+    /// The answer to a request that is meant for the listener itself. It needs no `Host`: some load
+    /// balancers send none with their checks.
+    fn own_answer(&self, head: &request::Parts) -> Option<Response<Body>> {
         let health_path = self.policy()?.health_path.as_deref()?;
-        if target.path_and_query.path() != health_path {
+        if head.uri.path() != health_path {
             return None;
         }
         Some(if self.core.proxy.draining.load(Relaxed) {

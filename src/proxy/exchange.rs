@@ -4,8 +4,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
@@ -39,6 +40,8 @@ pub struct Outgoing {
     /// Whether a failed try leaves the head behind. HTTP/1 hands back what it has not written, but
     /// HTTP/2 never does.
     copied: bool,
+    /// Time for the response head; an upgrade may take as long as it likes.
+    answer_within: Option<Duration>,
     /// Whether it goes again when a connection breaks, and it cannot be known whether it ran.
     repeatable: bool,
     tried: Vec<EndpointId>,
@@ -83,8 +86,18 @@ impl Outgoing {
         let retry = &route.policy().retry;
         let repeatable = is_idempotent(&head.method) && retry.attempts > 0 && !retry.on.is_empty();
         let copied = repeatable || protocol == Protocol::H2c;
-        let (tried, attempts, unsent) = (Vec::new(), 0, 0);
-        Self { head: Some(head), upload, copied, repeatable, tried, attempts, unsent }
+        let upgrades = head.headers.contains_key(UPGRADE);
+        let limit = route.policy().timeouts.response_header;
+        Self {
+            head: Some(head),
+            upload,
+            copied,
+            answer_within: limit.filter(|_| !upgrades),
+            repeatable,
+            tried: Vec::new(),
+            attempts: 0,
+            unsent: 0,
+        }
     }
 
     /// The request for one try; none if an earlier one has used it up.
@@ -205,7 +218,7 @@ impl Core {
         outgoing: &mut Outgoing,
         deadline: &Deadline,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        outgoing.upload.start_waiting(deadline, &route.policy().timeouts);
+        deadline.set(outgoing.upload.longest_pause().or(outgoing.answer_within));
         let (sent, connection) = match connection {
             Connection::Http1(http1) => send_http1(http1, outgoing, deadline).await,
             Connection::Http2(stream) => send_http2(stream, outgoing, deadline).await,

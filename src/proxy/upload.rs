@@ -8,6 +8,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -162,14 +163,10 @@ impl Upload {
         self.lock().map_or(0, |state| state.received)
     }
 
-    /// Sets the time limit of the step that is under way.
-    pub fn start_waiting(&self, deadline: &Deadline, timeouts: &Timeouts) {
-        match self.lock() {
-            Some(state) if state.stage != Stage::Complete => {
-                deadline.set(Some(timeouts.stream_idle));
-            }
-            Some(_) | None => deadline.set(timeouts.response_header),
-        }
+    /// The longest pause while the body comes; none if all of it has come.
+    pub fn longest_pause(&self) -> Option<Duration> {
+        let state = self.lock().filter(|state| state.stage != Stage::Complete)?;
+        Some(state.timeouts.stream_idle)
     }
 
     fn lock(&self) -> Option<MutexGuard<'_, State>> {

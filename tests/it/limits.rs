@@ -114,6 +114,10 @@ async fn a_listener_answers_its_health_path_itself() {
     let ingress = Ingress::with_options("listeners.web.health-path=/up", services).await;
     check(&ingress, "10.0.0.1", "/up", "200 ok").await;
     check(&ingress, "shop.test", "/up", "200 ok").await;
+    // Some load balancers send no `Host` with their checks.
+    let mut balancer = Wire::to(ingress.address).await;
+    balancer.write("GET /up HTTP/1.0\r\n\r\n").await;
+    assert!(balancer.head().await.starts_with("HTTP/1.0 200"));
     check(&ingress, "shop.test", "/up/x", "200 shop: GET /up/x").await;
     assert_eq!(shop.requests(), ["GET /up/x"]);
 }

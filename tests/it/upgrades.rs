@@ -53,6 +53,21 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
 }
 
 #[tokio::test]
+async fn a_replica_may_take_longer_to_upgrade_than_to_answer() {
+    let origin = Origin::scripted(|mut wire| async move {
+        wire.next_head().await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        wire.write(SWITCHING).await;
+    })
+    .await;
+    let labels = "hiveway.host=a hiveway.timeout.response-header=200ms";
+    let ingress = Ingress::start(&[service("shop", labels, &[origin.address])]).await;
+    upgraded(&ingress).await;
+    let late = "504 504 Gateway Timeout (timeout)\nthe replica did not answer in time";
+    check(&ingress, "a", "/", late).await;
+}
+
+#[tokio::test]
 async fn a_client_may_send_more_along_with_its_wish() {
     let origin = chat().await;
     let ingress = Ingress::before(origin.address).await;
