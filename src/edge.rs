@@ -1,7 +1,7 @@
 //! The role `edge`: builds everything once, wires it, and owns the order of its end.
 //!
-//! One thread per core runs that core's listeners and requests; the thread that calls [`run`] has
-//! the control side: provider, compilation, discovery and admin.
+//! One thread per core runs that core's listeners and requests; the thread that calls
+//! [`RunningEdge::run`] has the control side: provider, compilation and discovery.
 
 mod worker;
 
