@@ -45,11 +45,12 @@ fn serve_admin(
     let sources = Arc::new(metrics::Sources {
         proxy: Arc::clone(&edge.proxy),
         connections: edge.listeners.iter().map(|at| Arc::clone(&at.connections)).collect(),
+        certificates: Arc::clone(&edge.certificates),
         provider,
         provider_kind: config.provider.kind.word(),
         swaps: Arc::clone(&edge.swaps),
     });
-    let defaults = config.listeners.iter().filter(|listener| listener.default);
+    let defaults = edge.listeners.iter().filter(|listener| listener.default);
     let options = admin::Options {
         networks: config.admin.networks.clone(),
         hostname: hostname(),

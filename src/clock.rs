@@ -21,3 +21,9 @@ pub fn now() -> Timestamp {
 pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
+
+/// Whole seconds since 1970, for what is valid until a date that others have set.
+#[expect(clippy::cast_possible_truncation, reason = "exact for longer than anything is valid")]
+pub fn date() -> i64 {
+    unix_seconds() as i64
+}

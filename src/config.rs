@@ -63,7 +63,7 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether routes that name no listener are offered here.
     pub default: bool,
-    /// Whether it speaks TLS. Always false in this version, which refuses true.
+    /// Whether it speaks TLS.
     pub tls: bool,
     /// Which versions of HTTP it speaks; at least one.
     pub protocols: Protocols,
@@ -84,7 +84,7 @@ pub struct Listener {
 pub struct Protocols {
     /// HTTP/1.1 and 1.0.
     pub http1: bool,
-    /// HTTP/2, in clear text by prior knowledge.
+    /// HTTP/2: in clear text by prior knowledge, with TLS by ALPN.
     pub h2: bool,
 }
 
@@ -157,7 +157,7 @@ pub struct Tls {
     pub certificates: Vec<PathBuf>,
     /// Oldest version that is spoken.
     pub min_version: TlsVersion,
-    /// Authorities of client certificates.
+    /// Authorities of client certificates. Always none in this version, which refuses others.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -260,14 +260,16 @@ pub struct Drain {
 }
 
 impl Listener {
-    /// A listener of which only the name is known. `websecure` listens on 443, all others on 80.
+    /// A listener of which only the name is known. `websecure` speaks TLS on 443, all others clear
+    /// text on 80.
     fn new(name: &str) -> Self {
-        let port = if name == "websecure" { 443 } else { 80 };
+        let tls = name == "websecure";
+        let port = if tls { 443 } else { 80 };
         Self {
             name: name.to_owned(),
             address: everywhere(port),
             default: true,
-            tls: false,
+            tls,
             protocols: Protocols { http1: true, h2: true },
             max_streams: 1000,
             allow: Vec::new(),
@@ -279,6 +281,16 @@ impl Listener {
 }
 
 impl Config {
+    /// The listeners, and `websecure` beside `web` if nothing else was written and there is a
+    /// certificate.
+    pub fn listeners(&self, has_certificate: bool) -> Vec<Listener> {
+        let mut listeners = self.listeners.clone();
+        if has_certificate && listeners == [Listener::new("web")] {
+            listeners.push(Listener::new("websecure"));
+        }
+        listeners
+    }
+
     /// What holds where nothing is written, still without a listener.
     fn unwritten() -> Self {
         let seconds = Duration::from_secs;

@@ -3,11 +3,12 @@
 //! One thread per core runs that core's listeners and requests; the thread that calls
 //! [`RunningEdge::run`] has the control side: provider, compilation and discovery.
 
+mod binding;
 mod worker;
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -23,13 +24,13 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::discovery::{self, Discovery};
 use crate::dns::{Resolver, ResolverError};
 use crate::inventory::Network;
-use crate::listener::{self, ListenerOptions};
 use crate::provider::{Provider, Update};
-use crate::proxy::activity::{Connections, Seats};
+use crate::proxy::activity::Connections;
 use crate::proxy::{Core, ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
+use crate::tls::{Certificates, Watch};
 
-use self::worker::{Accepting, Share};
+use self::worker::Accepting;
 
 /// With its first table an edge waits for its replicas that long before it accepts: requests that
 /// came at once would only wait inside.
@@ -60,6 +61,9 @@ pub enum StartError {
     /// There is no resolver.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// There is no randomness for keys.
+    #[error("cannot prepare TLS")]
+    Tls(#[from] rustls::Error),
     /// The metrics contradict each other.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -72,6 +76,8 @@ pub struct Bound {
     pub name: String,
     /// Its address, with the port that the kernel chose if none was given.
     pub address: SocketAddr,
+    /// Whether it offers the routes that name no listener.
+    pub default: bool,
     /// Its connections.
     pub connections: Arc<Connections>,
 }
@@ -85,6 +91,10 @@ pub struct RunningEdge {
     pub listeners: Vec<Bound>,
     /// Tables put in force so far.
     pub swaps: Arc<AtomicU64>,
+    /// The certificates that its listeners serve.
+    pub certificates: Arc<Certificates>,
+    /// What keeps them up to date, until the edge runs.
+    watch: Option<Watch>,
     provider: Provider,
     description: Edge,
     discovery: Discovery,
@@ -100,8 +110,10 @@ impl RunningEdge {
     pub fn start(config: &Config, provider: Provider) -> Result<Self, StartError> {
         let cores = workers(config);
         let (accepting, accepts) = watch::channel(Accepting::NotYet);
-        let (bound, shares) = bind_all(config, cores)?;
-        let policies = config.listeners.iter().zip(&bound);
+        let (listeners, watch) = with_certificates(config)?;
+        let certificates = watch.as_ref().map(Watch::certificates).unwrap_or_default();
+        let (bound, shares) = binding::bind_all(config, &listeners, &certificates, cores)?;
+        let policies = listeners.iter().zip(&bound);
         let policies = policies.map(|(listener, bound)| policy(listener, bound)).collect();
         let proxy = Arc::new(Proxy::new(policies, cores));
         let mut handles = Vec::new();
@@ -128,6 +140,8 @@ impl RunningEdge {
             proxy,
             listeners: bound,
             swaps,
+            certificates,
+            watch,
             provider,
             description,
             discovery,
@@ -138,6 +152,7 @@ impl RunningEdge {
 
     /// Follows the provider until `stop` completes, then drains and ends.
     pub async fn run(mut self, drain: config::Drain, stop: impl Future<Output = ()>) {
+        let watching = self.watch.take().map(|watch| tokio::spawn(watch.follow()));
         let mut updates = self.provider.updates();
         let mut stop = std::pin::pin!(stop);
         let mut reminder = interval(REMINDER);
@@ -162,6 +177,9 @@ impl RunningEdge {
             }
         }
         self.drain(drain).await;
+        if let Some(watching) = watching {
+            watching.abort();
+        }
     }
 
     /// Compiles the table for a new state of the Swarm and puts it in force.
@@ -281,52 +299,24 @@ pub fn workers(config: &Config) -> usize {
     }
 }
 
-/// As many connections as the limit of open files allows: each takes a second one to its replica.
-fn most_connections() -> usize {
-    const RESERVE: usize = 1024;
-    const ENOUGH: usize = 50_000;
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    let files = soft.map_or(ENOUGH, |soft| soft.parse().unwrap_or(usize::MAX));
-    // Of a small limit half is kept for everything else.
-    (files.saturating_sub(RESERVE.min(files / 2)) / 2).clamp(1, ENOUGH)
-}
-
-/// Binds every listener once for each core. What comes back second are the cores' shares.
-fn bind_all(config: &Config, cores: usize) -> Result<(Vec<Bound>, Vec<Vec<Share>>), StartError> {
-    let most = config.limits.connections.unwrap_or_else(most_connections);
-    let seats = Arc::new(Seats::new(most));
-    let mut bound = Vec::new();
-    let mut shares: Vec<Vec<Share>> = (0..cores).map(|_| Vec::new()).collect();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let failed = |source| StartError::Bind {
-            listener: listener.name.clone(),
-            address: listener.address,
-            source,
-        };
-        let sockets = listener::bind(listener.address, cores).map_err(failed)?;
-        let address = sockets.first().map_or(Ok(listener.address), StdListener::local_addr);
-        let address = address.map_err(failed)?;
-        let connections = Arc::new(Connections::new(&seats));
-        let options = options(index, listener, &config.limits);
-        for (share, socket) in shares.iter_mut().zip(sockets) {
-            let (options, connections) = (options.clone(), Arc::clone(&connections));
-            share.push(Share { options, socket, connections });
-        }
-        bound.push(Bound { name: listener.name.clone(), address, connections });
+/// The listeners, and what watches the certificates of those with TLS; none if there is no such.
+fn with_certificates(
+    config: &Config,
+) -> Result<(Vec<config::Listener>, Option<Watch>), rustls::Error> {
+    let speak_tls = |listeners: &[config::Listener]| listeners.iter().any(|it| it.tls);
+    if !speak_tls(&config.listeners(true)) {
+        return Ok((config.listeners(false), None));
     }
-    Ok((bound, shares))
-}
-
-fn options(index: usize, listener: &config::Listener, limits: &config::Limits) -> ListenerOptions {
-    ListenerOptions {
-        index,
-        http1: listener.protocols.http1,
-        http2: listener.protocols.h2,
-        max_streams: listener.max_streams,
-        limits: *limits,
+    let watch = Watch::begin(&config.tls.certificates);
+    let is_empty = watch.certificates().load().all().is_empty();
+    let listeners = config.listeners(!is_empty);
+    if !speak_tls(&listeners) {
+        return Ok((listeners, None));
     }
+    if is_empty {
+        watch.certificates().sign_own(&config.tls.certificates)?;
+    }
+    Ok((listeners, Some(watch)))
 }
 
 fn policy(listener: &config::Listener, bound: &Bound) -> ListenerPolicy {
@@ -340,9 +330,9 @@ fn policy(listener: &config::Listener, bound: &Bound) -> ListenerPolicy {
 }
 
 fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
-    let listeners = config.listeners.iter().zip(bound).map(|(listener, bound)| EdgeListener {
-        name: listener.name.clone(),
-        default: listener.default,
+    let listeners = bound.iter().map(|bound| EdgeListener {
+        name: bound.name.clone(),
+        default: bound.default,
         address: bound.address,
     });
     let named = config.provider.networks.iter();

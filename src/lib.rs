@@ -33,6 +33,7 @@ pub mod check;
 pub mod docker;
 pub mod dns;
 pub mod provider;
+pub mod tls;
 pub mod deadline;
 pub mod proxy;
 pub mod discovery;

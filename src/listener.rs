@@ -1,5 +1,7 @@
 //! Sockets that clients connect to: bound once per core, accepted from, and closed in good order.
 
+mod stream;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -15,16 +17,17 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::config::Limits;
+use crate::listener::stream::{Stream, Watched};
 use crate::proxy::activity::{Activity, Connections, Listening, Open, Patience};
 use crate::proxy::body::Body;
 use crate::proxy::headers::ClientSide;
 use crate::proxy::{Client, Core};
+use crate::tls::{self, Terms, TlsStream};
 
 /// Connections that the kernel completes before we accept them. A burst must not be turned away.
 const BACKLOG: i32 = 4096;
@@ -51,12 +54,14 @@ pub struct ListenerOptions {
     pub index: usize,
     /// Whether HTTP/1.1 is spoken.
     pub http1: bool,
-    /// Whether HTTP/2 is spoken, by prior knowledge.
+    /// Whether HTTP/2 is spoken: by prior knowledge, with TLS by ALPN.
     pub http2: bool,
     /// Streams on one HTTP/2 connection.
     pub max_streams: u32,
     /// What one client may cost.
     pub limits: Limits,
+    /// How TLS is spoken; none in clear text.
+    pub tls: Option<Terms>,
 }
 
 /// Sockets for one address, one per core. The kernel spreads connections over them.
@@ -136,11 +141,16 @@ fn take(
     };
     let policy = core.proxy.listeners.get(options.index);
     let (port, trusted) = policy.map_or((0, &[][..]), |p| (p.port, &p.trusted_proxies));
-    let side = ClientSide::new(peer.ip(), port, trusted);
+    let side = ClientSide::new(peer.ip(), port, options.tls.is_some(), trusted);
     let (core, options) = (Arc::clone(core), options.clone());
     let patience = Patience { head: options.limits.head_time, idle: options.limits.keepalive_idle };
     let activity = Arc::new(Activity::new(core.deadlines.add(), patience, open));
-    tokio::spawn(async move { serve(core, stream, side, activity, &options).await });
+    // Two kinds of tasks: one in clear text is no larger for what TLS needs.
+    if options.tls.is_some() {
+        tokio::spawn(async move { serve_tls(core, stream, side, activity, &options).await });
+    } else {
+        tokio::spawn(async move { serve(core, stream, side, activity, &options).await });
+    }
 }
 
 async fn serve(
@@ -157,6 +167,56 @@ async fn serve(
         },
         (_, http2) => http2,
     };
+    serve_http(http2, core, stream, side, activity, options).await;
+}
+
+async fn serve_tls(
+    core: Arc<Core>,
+    stream: TcpStream,
+    side: ClientSide,
+    activity: Arc<Activity>,
+    options: &ListenerOptions,
+) {
+    let Some(stream) = shake_hands(&core, stream, &activity, options).await else {
+        return;
+    };
+    // Without ALPN it is HTTP/1.1, as for every client that is older than ALPN.
+    let http2 = tls::is_http2(&stream) || !options.http1;
+    serve_http(http2, core, stream, side, activity, options).await;
+}
+
+/// The handshake, counted; none if it fails, takes too long, or the edge ends before.
+async fn shake_hands(
+    core: &Core,
+    stream: TcpStream,
+    activity: &Activity,
+    options: &ListenerOptions,
+) -> Option<TlsStream<TcpStream>> {
+    let mut handshake = pin!(options.tls.as_ref()?.accept(stream));
+    activity.handshake_started(options.limits.handshake_time);
+    let ended = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(tls::failure(&error))),
+        Poll::Pending if activity.poll_expired(cx).is_ready() => Poll::Ready(Err("timeout")),
+        Poll::Pending if core.proxy.closing.load(Relaxed) => Poll::Ready(Err("draining")),
+        Poll::Pending => Poll::Pending,
+    });
+    let ended = ended.await;
+    activity.handshake_ended();
+    let version = ended.as_ref().map_or(tls::NO_VERSION, tls::version);
+    let result = ended.as_ref().map_or_else(|word| *word, |_| "ok");
+    core.proxy.handshakes.of(core.index).count((version, result));
+    ended.ok()
+}
+
+async fn serve_http<S: Stream>(
+    http2: bool,
+    core: Arc<Core>,
+    stream: S,
+    side: ClientSide,
+    activity: Arc<Activity>,
+    options: &ListenerOptions,
+) {
     let deadline = (!http2).then(|| core.deadlines.add());
     let listener = options.index;
     let client = Client { core, listener, side, activity, deadline };
@@ -210,7 +270,7 @@ async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity)
 
 type Answered = Result<Response<Body>, std::convert::Infallible>;
 
-async fn serve_http1(client: Arc<Client>, stream: TcpStream, options: &ListenerOptions) {
+async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let io = TokioIo::new(Watched { stream, activity: Arc::clone(&client.activity) });
     let service = service_fn(|request: Request<Incoming>| {
         let client = Arc::clone(&client);
@@ -232,7 +292,7 @@ async fn serve_http1(client: Arc<Client>, stream: TcpStream, options: &ListenerO
         .await;
 }
 
-async fn serve_http2(client: Arc<Client>, stream: TcpStream, options: &ListenerOptions) {
+async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let service = service_fn(|request: Request<Incoming>| {
         let client = Arc::clone(&client);
         async move { Answered::Ok(client.serve(request).await) }
@@ -293,56 +353,5 @@ where
     });
     if let Err(error) = ended.await {
         debug!(%error, "connection of a client ended");
-    }
-}
-
-/// A stream that tells when bytes come.
-struct Watched {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.activity.bytes_came();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::provider::Provider;
 use crate::proxy::Proxy;
 use crate::proxy::activity::Connections;
+use crate::tls::Certificates;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -35,6 +36,8 @@ pub struct Sources {
     pub proxy: Arc<Proxy>,
     /// The connections of each listener, in the order of [`Proxy::listeners`].
     pub connections: Vec<Arc<Connections>>,
+    /// What listeners with TLS serve.
+    pub certificates: Arc<Certificates>,
     /// Where the inventory comes from.
     pub provider: Provider,
     /// The provider's word in the configuration: `agent`, `docker` or `file`.

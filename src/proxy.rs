@@ -22,8 +22,8 @@ use std::task::Context;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, request};
+use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
@@ -61,6 +61,8 @@ pub struct Proxy {
     pub unrouted: Arc<PerCore<RouteCell>>,
     /// Requests that were refused, by listener and reason.
     pub refused: PerCore<Tally<(usize, &'static str)>>,
+    /// TLS handshakes, by version and result.
+    pub handshakes: PerCore<Tally<(&'static str, &'static str)>>,
     /// Whether the edge is about to end: it takes requests still, but says that it goes.
     pub draining: AtomicBool,
     /// Whether connections without a request are closed.
@@ -93,6 +95,7 @@ impl Proxy {
             listeners,
             unrouted: Arc::new(PerCore::new(cores)),
             refused: PerCore::new(cores),
+            handshakes: PerCore::new(cores),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             id_prefix: fastrand::u64(..),
@@ -207,7 +210,8 @@ impl Client {
         let (route, prefix) = self.route(&head, &target)?;
         let in_flight = account.routed(&route);
         self.check_policy(&route, &head, in_flight)?;
-        if route.policy().https_redirect {
+        let is_secure = self.side.is_secure(&head.headers);
+        if route.policy().https_redirect && !is_secure {
             return redirect(&target);
         }
         let upgrade = upgrade.filter(|_| route.upstream.key.protocol == Protocol::Http);
@@ -220,7 +224,11 @@ impl Client {
         account.uploads(&upload);
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route);
         let answer = self.core.exchange(&route, outgoing, &deadline).await?;
-        respond(&route, answer, upload, upgrade, deadline)
+        let mut forwarded = respond(&route, answer, upload, upgrade, deadline)?;
+        if is_secure && let Some(hsts) = &route.policy().hsts {
+            forwarded.head().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        Ok(forwarded)
     }
 
     fn open_account(&self, request: &Request<Incoming>) -> Account {
@@ -309,6 +317,14 @@ impl Client {
 enum Forwarded {
     Streamed(Response<Body>),
     Upgraded(Response<Body>, Box<Tunnel>),
+}
+
+impl Forwarded {
+    fn head(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Streamed(response) | Self::Upgraded(response, _) => response.headers_mut(),
+        }
+    }
 }
 
 /// Two connections that become one, as soon as the client has its 101.

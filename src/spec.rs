@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::routing::host::HostPattern;
@@ -94,6 +94,8 @@ pub struct Policy {
     pub strip_prefix: StripPrefix,
     /// Whether plain requests are sent to https with 308.
     pub https_redirect: bool,
+    /// The value of `Strict-Transport-Security` (RFC 6797) on responses by TLS; none without it.
+    pub hsts: Option<HeaderValue>,
     /// How a replica is chosen.
     pub balance: Balance,
     /// When a request may go again.

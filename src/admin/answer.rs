@@ -55,8 +55,10 @@ fn api(admin: &Admin, list: &str) -> Answer {
         "endpoints" => json(&view::endpoints(&snapshot, clock::now())),
         "diagnostics" => json(&view::diagnostics(&snapshot)),
         "nodes" => json(&[view::node(&admin.options.hostname, (admin.obstacle)(), clock::now())]),
-        // No certificate is read where no listener has TLS.
-        "certificates" => json(&[(); 0]),
+        "certificates" => {
+            let certificates = admin.sources.certificates.load();
+            json(&view::certificates(&certificates, clock::date()))
+        }
         "version" => json(&view::version()),
         _ => text(StatusCode::NOT_FOUND, UNKNOWN),
     }

@@ -110,7 +110,11 @@ async fn the_table_is_told_as_json() {
             r#"[{"name": "shop_web", "desired": 4, "endpoints": {"healthy": 2, "pending": 2},
                  "in_flight": 2, "queued": 0}]"#,
         ),
-        ("certificates", "[]"),
+        (
+            "certificates",
+            r#"[{"names": ["shop.example.com"], "not_after": "2001-09-09T01:46:40Z",
+                 "expired": true, "file": "/run/secrets/shop"}]"#,
+        ),
         ("version", &format!(r#"{{"version": "{}"}}"#, crate::metrics::VERSION)),
     ] {
         let expected: serde_json::Value = serde_json::from_str(expected).unwrap();

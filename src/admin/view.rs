@@ -14,6 +14,7 @@ use crate::metrics::VERSION;
 use crate::snapshot::{Route as Routed, Snapshot, Source};
 use crate::spec::{Matches, Protocol};
 use crate::timestamp::Timestamp;
+use crate::tls::selection::CertificateSet;
 use crate::upstream::{Endpoint as Replica, Upstream as Replicas, UpstreamKey};
 
 /// A route.
@@ -102,6 +103,19 @@ pub struct Complaint {
     pub diagnostic: Diagnostic,
     /// As people read it, with the remedy.
     pub text: String,
+}
+
+/// A certificate that listeners serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The hosts that it is for.
+    pub names: Vec<String>,
+    /// Until when it is valid (RFC 3339).
+    pub not_after: String,
+    /// Whether that is over.
+    pub expired: bool,
+    /// The file that it was read from.
+    pub file: String,
 }
 
 /// An edge.
@@ -239,6 +253,19 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Complaint> {
     let mut complaints: Vec<_> = snapshot.diagnostics.iter().map(complaint).collect();
     complaints.sort_by(|one, other| one.diagnostic.service.cmp(&other.diagnostic.service));
     complaints
+}
+
+/// The certificates in force at a second since 1970, by file.
+pub fn certificates(set: &CertificateSet, now: i64) -> Vec<Certificate> {
+    let certificates = set.all().iter().map(|certificate| Certificate {
+        names: certificate.names.clone(),
+        not_after: certificate.expires.clone(),
+        expired: certificate.not_after < now,
+        file: certificate.file.display().to_string(),
+    });
+    let mut certificates: Vec<_> = certificates.collect();
+    certificates.sort_by(|one, other| one.file.cmp(&other.file));
+    certificates
 }
 
 /// This edge.

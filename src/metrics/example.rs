@@ -11,6 +11,7 @@ use crate::provider::file;
 use crate::proxy::activity::{Connections, Seats};
 use crate::proxy::{ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
+use crate::tls;
 use crate::upstream::{Endpoint, Upstream};
 
 fn service(name: &str, labels: &[(&str, &str)], replicas: &[&str]) -> SwarmService {
@@ -49,6 +50,7 @@ pub fn waiting() -> Sources {
     Sources {
         proxy: Arc::new(Proxy::new(vec![policy], 2)),
         connections: vec![Arc::new(Connections::new(&Arc::new(Seats::new(1))))],
+        certificates: Arc::default(),
         provider,
         provider_kind: "file",
         swaps: Arc::default(),
@@ -57,7 +59,7 @@ pub fn waiting() -> Sources {
 
 /// An edge of two cores with [`inventory`] that has served some requests.
 pub fn serving() -> Sources {
-    let sources = waiting();
+    let sources = Sources { certificates: tls::example::certificates(), ..waiting() };
     let listener =
         EdgeListener { name: "web".to_owned(), default: true, address: ([0; 16], 80).into() };
     let edge = Edge { listeners: vec![listener], cores: 2, ..Edge::default() };
@@ -77,6 +79,9 @@ pub fn serving() -> Sources {
     sources.proxy.snapshot.store(Arc::new(snapshot));
     sources.proxy.unrouted.of(1).requests.count((0, "OTHER", 404));
     sources.proxy.refused.of(1).count((0, "no_route"));
+    for core in 0..2 {
+        sources.proxy.handshakes.of(core).count(("1.3", "ok"));
+    }
     for connections in &sources.connections {
         connections.open.store(3, Relaxed);
         connections.accepted.store(7, Relaxed);

@@ -33,6 +33,7 @@ pub(super) fn sample(sources: &Sources, now: Timestamp) -> Samples {
     }
     add_refused(&mut samples, proxy);
     add_connections(&mut samples, sources);
+    add_tls(&mut samples, sources);
     add_provider(&mut samples, sources);
     add_diagnostics(&mut samples, &snapshot);
     samples.add(&table::BUILD_INFO, &[VERSION], 1.0);
@@ -107,6 +108,21 @@ fn add_connections(samples: &mut Samples, sources: &Sources) {
         samples.count(&table::CONNECTIONS_OPEN, &labels, open);
         let accepted = connections.accepted.load(Relaxed);
         samples.count(&table::CONNECTIONS_ACCEPTED, &labels, accepted);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the format knows floats; exact up to 2^53")]
+fn add_tls(samples: &mut Samples, sources: &Sources) {
+    for cell in sources.proxy.handshakes.each() {
+        for ((version, result), count) in cell.iter() {
+            samples.count(&table::HANDSHAKES, &[version, result], count);
+        }
+    }
+    for certificate in sources.certificates.load().all() {
+        for name in &certificate.names {
+            let expiry = certificate.not_after as f64;
+            samples.raise(&table::CERTIFICATE_EXPIRY, &[name], expiry);
+        }
     }
 }
 

@@ -89,6 +89,10 @@ table! {
         "Connections of clients.";
     CONNECTIONS_ACCEPTED: Counter "hiveway_downstream_connections_accepted_total" [listener]
         "Connections of clients so far.";
+    HANDSHAKES: Counter "hiveway_tls_handshakes_total" [version, result]
+        "TLS handshakes: `ok`, or why there was none; the version is `none` then.";
+    CERTIFICATE_EXPIRY: Gauge "hiveway_certificate_expiry_timestamp_seconds" [name]
+        "When the certificate for a name expires; of several the one that lasts longest.";
     SWAPS: Counter "hiveway_snapshot_swaps_total" [provider]
         "Times that the routing table was replaced.";
     LAST_SUCCESS: Gauge "hiveway_provider_last_success_timestamp_seconds" [provider]

@@ -161,6 +161,11 @@ fn an_edge_tells_of_its_listeners_its_provider_and_its_labels() {
             provider_last_success_timestamp_seconds{provider="file"} 0
             "#,
         ),
+        ("tls", r#"tls_handshakes_total{version="1.3",result="ok"} 2"#),
+        (
+            "certificate",
+            r#"certificate_expiry_timestamp_seconds{name="shop.example.com"} 1000000000"#,
+        ),
         ("label", r#"label_diagnostics{service="shop_old",severity="error"} 1"#),
         ("upstream_dis", r#"upstream_disagreement_seconds{service="shop_web"} 1.5"#),
     ] {

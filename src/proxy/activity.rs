@@ -133,6 +133,16 @@ impl Activity {
         Self { requests, in_head, deadline, patience, _open: open }
     }
 
+    /// A TLS handshake begins, and may take that long.
+    pub fn handshake_started(&self, limit: Duration) {
+        self.deadline.set(Some(limit));
+    }
+
+    /// A TLS handshake is over: the first request is waited for.
+    pub fn handshake_ended(&self) {
+        self.deadline.set(Some(self.patience.idle));
+    }
+
     /// Bytes came: between two requests they begin a head.
     pub fn bytes_came(&self) {
         if self.requests.load(Relaxed) == 0 && !self.in_head.swap(true, Relaxed) {

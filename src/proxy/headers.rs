@@ -39,13 +39,15 @@ pub struct ClientSide {
     peer_text: HeaderValue,
     /// The listener's port.
     port: HeaderValue,
+    /// `http` or `https`.
+    scheme: HeaderValue,
     /// Whether the peer is one of the listener's `trusted-proxies`.
     pub trusted: bool,
 }
 
 impl ClientSide {
-    /// The client side of a connection from `peer` to a listener on `port`.
-    pub fn new(peer: IpAddr, port: u16, trusted_proxies: &[IpNet]) -> Self {
+    /// The client side of a connection from `peer` to a listener on `port`, with or without TLS.
+    pub fn new(peer: IpAddr, port: u16, tls: bool, trusted_proxies: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
@@ -54,8 +56,15 @@ impl ClientSide {
             peer,
             peer_text: text(peer.to_string()),
             port: HeaderValue::from(port),
+            scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
             trusted: trusted_proxies.iter().any(|network| network.contains(&peer)),
         }
+    }
+
+    /// Whether the client itself speaks TLS: to us, or to a trusted proxy that says so.
+    pub fn is_secure(&self, headers: &HeaderMap) -> bool {
+        let told = || headers.get(X_FORWARDED_PROTO).is_some_and(|told| told == "https");
+        self.scheme == "https" || (self.trusted && told())
     }
 
     /// The address of the client itself: the peer's, unless that is a trusted proxy, which tells it.
@@ -212,7 +221,7 @@ fn set_forwarded(
         let list = HeaderValue::try_from(list.join(&b", "[..]));
         headers.insert(X_FORWARDED_FOR, list.unwrap_or_else(|_| client.peer_text.clone()));
         for (name, value) in [
-            (X_FORWARDED_PROTO, HeaderValue::from_static("http")),
+            (X_FORWARDED_PROTO, client.scheme.clone()),
             (X_FORWARDED_HOST, host_value(target)),
             (X_FORWARDED_PORT, client.port.clone()),
             (X_REAL_IP, client.peer_text.clone()),
@@ -230,7 +239,7 @@ fn set_forwarded(
         }
     }
     headers.insert(X_FORWARDED_FOR, client.peer_text.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, client.scheme.clone());
     headers.insert(X_FORWARDED_HOST, host_value(target));
     headers.insert(X_FORWARDED_PORT, client.port.clone());
     headers.insert(X_REAL_IP, client.peer_text.clone());

@@ -20,5 +20,6 @@ mod label_changes;
 mod limits;
 mod protocols;
 mod support;
+mod tls;
 mod upgrades;
 mod waiting;

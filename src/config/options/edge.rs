@@ -95,10 +95,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "tls.certificates",
         Default(r#"["/run/secrets"]"#),
-        "PEM files, or directories of them.",
+        "PEM files of certificates and keys, of any names, or directories of them; they are watched.",
         |to, it| put(&mut to.tls.certificates, it.list(|path| Written { text: path, ..it }.path())),
-    )
-    .later(),
+    ),
     Setting::edge(
         "tls.min-version",
         Default(r#""1.2""#),
@@ -107,15 +106,13 @@ pub(super) const SETTINGS: &[Setting] = &[
             let words = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
             put(&mut to.tls.min_version, value::choice(it.text, &words))
         },
-    )
-    .later(),
+    ),
     Setting::edge(
         "tls.client-ca",
         Example(r#""/run/secrets/clients.pem""#),
-        "Authorities of client certificates.",
-        |to, it| put(&mut to.tls.client_ca, it.path().map(Some)),
-    )
-    .later(),
+        "Authorities of client certificates. This version refuses it.",
+        client_ca,
+    ),
     Setting::edge(
         "limits.head-size",
         Default(r#""32KiB""#),
@@ -139,8 +136,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         Default(r#""10s""#),
         "For a TLS handshake.",
         |to, it| put(&mut to.limits.handshake_time, value::time_limit(it.text)),
-    )
-    .later(),
+    ),
     Setting::edge(
         "limits.keepalive-idle",
         Default(r#""1m""#),
@@ -260,6 +256,12 @@ fn docker_socket(to: &mut Config, it: Written<'_>) -> Result<(), Mistake> {
         return Err(Mistake::new("is not a unix socket", help, "/var/run/docker.sock"));
     }
     put(&mut to.provider.socket, Written { text, ..it }.path())
+}
+
+/// To go on without it would let in everybody where only known clients were meant.
+fn client_ca(_: &mut Config, _: Written<'_>) -> Result<(), Mistake> {
+    let problem = "asks for what this version cannot do: verify client certificates";
+    Err(Mistake::new(problem, "remove it, and limit clients with `allow`", ""))
 }
 
 fn hosts(to: &mut Config, it: Written<'_>) -> Result<(), Mistake> {

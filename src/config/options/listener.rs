@@ -21,13 +21,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::listener(
         "listeners.*.tls",
         Default("false"),
-        "Whether it speaks TLS. This version cannot and refuses `true`.",
-        |to, it| put(&mut to.tls, off(it, "speak TLS")),
+        "Whether it speaks TLS; true for `websecure`, which is there by default with a certificate.",
+        |to, it| put(&mut to.tls, value::boolean(it.text)),
     ),
     Setting::listener(
         "listeners.*.protocols",
         Default(r#"["http1", "h2"]"#),
-        "Versions of HTTP; `h2` in clear text by prior knowledge.",
+        "Versions of HTTP; `h2` by ALPN, in clear text by prior knowledge.",
         |to, it| put(&mut to.protocols, protocols(it)),
     ),
     Setting::listener(
@@ -46,7 +46,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "listeners.*.proxy-protocol",
         Default("false"),
         "Whether each connection begins with a PROXY header. This version refuses `true`.",
-        |to, it| put(&mut to.proxy_protocol, off(it, "read PROXY headers")),
+        |to, it| put(&mut to.proxy_protocol, no_proxy_protocol(it)),
     ),
     Setting::listener(
         "listeners.*.trusted-proxies",
@@ -62,16 +62,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// What cannot be done is refused: to go on without it would serve in clear text what was to be
-/// encrypted, or believe nobody's addresses.
-fn off(it: Written<'_>, what: &str) -> Result<bool, Mistake> {
+/// What cannot be done is refused: to go on without it would take every header for a bad request.
+fn no_proxy_protocol(it: Written<'_>) -> Result<bool, Mistake> {
     if value::boolean(it.text)? {
-        let help = "write `false`, or let a proxy in front do it";
-        return Err(Mistake::new(
-            format!("asks for what this version cannot do: {what}"),
-            help,
-            "",
-        ));
+        let problem = "asks for what this version cannot do: read PROXY headers";
+        return Err(Mistake::new(problem, "write `false`", ""));
     }
     Ok(false)
 }

@@ -1,5 +1,9 @@
 //! Settings that say who may use a route, how much of it, and how replicas are watched.
 
+use std::time::Duration;
+
+use http::HeaderValue;
+
 use super::{Draft, Setting, State, Written, add, only_check, put};
 use crate::labels::value as label_value;
 use crate::value::{self, Mistake};
@@ -20,18 +24,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         ["https-redirect", "`true` or `false`", "`false`", "plain requests get 308 to https"],
         |to, it| put(&mut to.route.policy.https_redirect, value::boolean(it.text)),
     ),
-    Setting::later(
+    Setting::live(
         [
             "tls",
             "`auto` or `acme`",
             "`auto`",
-            "`auto` serves the host when a certificate for it is there; `acme` obtains one",
+            "`auto` serves the host when a certificate for it is there; `acme` is to obtain one, and is `auto` so far",
         ],
-        |_, it| only_check(value::choice(it.text, &[("auto", ()), ("acme", ())])),
+        tls,
     ),
-    Setting::later(
-        ["hsts", "duration", "off", "Strict-Transport-Security for this long"],
-        |_, it| only_check(value::duration(it.text)),
+    Setting::live(
+        ["hsts", "duration", "off", "Strict-Transport-Security for this long, on responses by TLS"],
+        |to, it| put(&mut to.route.policy.hsts, value::duration(it.text).map(max_age)),
     ),
     Setting::later(
         [
@@ -146,6 +150,20 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 fn at_least_one(text: &str) -> Result<u64, Mistake> {
     value::number(text, 1..=u64::MAX, "1000")
+}
+
+fn tls(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
+    if value::choice(it.text, &[("auto", false), ("acme", true)])? {
+        let problem = "asks for a certificate, which this version does not obtain";
+        let help = "put one among the files of `certificates` in `[tls]`, and write `auto`";
+        to.remarks.push(Mistake::new(problem, help, "auto"));
+    }
+    Ok(())
+}
+
+/// RFC 6797, section 6.1.1.
+fn max_age(time: Duration) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("max-age={}", time.as_secs())).ok()
 }
 
 /// A route that lets everybody in when it was told to ask for certificates would be no route but a

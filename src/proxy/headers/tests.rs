@@ -20,7 +20,7 @@ fn target() -> Target {
 }
 
 fn client(trusted: &str) -> ClientSide {
-    ClientSide::new("::ffff:192.0.2.7".parse().unwrap(), 80, &networks(trusted))
+    ClientSide::new("::ffff:192.0.2.7".parse().unwrap(), 80, false, &networks(trusted))
 }
 
 fn networks(text: &str) -> Vec<IpNet> {

@@ -19,6 +19,8 @@ use super::{eventually, soon};
 /// An edge that runs. It stops when it is dropped.
 pub(crate) struct Ingress {
     pub(crate) address: SocketAddr,
+    /// The second listener, if there is one.
+    pub(crate) second: Option<SocketAddr>,
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) readiness: Readiness,
@@ -62,7 +64,7 @@ impl Ingress {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
                 let edge = RunningEdge::start(&config, provider).unwrap();
-                let bound = edge.listeners[0].clone();
+                let bound = edge.listeners.clone();
                 let shared =
                     (Arc::clone(&edge.proxy), bound, Arc::clone(&edge.swaps), edge.readiness());
                 let _ = sender.send(shared);
@@ -71,10 +73,11 @@ impl Ingress {
             });
         });
         let (proxy, bound, swaps, readiness) = soon("an edge", started).await.unwrap();
-        let (address, connections) = (bound.address, bound.connections);
+        let second = bound.get(1).map(|second| second.address);
+        let (address, connections) = (bound[0].address, Arc::clone(&bound[0].connections));
         let stop = Some(stop);
         let mut ingress =
-            Self { address, proxy, connections, readiness, swaps, giver, stop, ended };
+            Self { address, second, proxy, connections, readiness, swaps, giver, stop, ended };
         ingress.deploy(services).await;
         ingress.readiness.wait().await;
         ingress

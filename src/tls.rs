@@ -1,0 +1,190 @@
+//! TLS towards clients: certificates from files, chosen by name, replaced while traffic flows.
+//!
+//! `files` reads what is there, `pairing` finds certificates and their keys by content, `selection`
+//! chooses by SNI, `watching` does it again whenever a file changes. Client certificates and what
+//! is spoken to replicas are not here.
+
+pub mod certificate;
+pub mod selection;
+
+mod files;
+mod first_steps;
+mod pairing;
+mod pem;
+mod watching;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, Guard};
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{Error, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::{Accept, TlsAcceptor};
+use tracing::warn;
+
+use crate::config::{Protocols, TlsVersion};
+use crate::tls::selection::CertificateSet;
+
+pub use self::watching::{POLL, Watch};
+pub use tokio_rustls::server::TlsStream;
+
+/// HTTP/2, as clients ask for it (RFC 7301; RFC 9113, section 3.1).
+const ALPN_H2: &[u8] = b"h2";
+/// HTTP/1.1, likewise.
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// What is wrong with a file, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub help: &'static str,
+}
+
+impl Remedy {
+    fn new(problem: impl Into<String>, help: &'static str) -> Self {
+        Self { problem: problem.into(), help }
+    }
+}
+
+/// The same, and which file or directory it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The path.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub remedy: Remedy,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Remedy { problem, help } = &self.remedy;
+        write!(f, "{}: {problem}; {help}", self.file.display())
+    }
+}
+
+/// The certificates in force. Handshakes read them, a [`Watch`] replaces them.
+#[derive(Debug, Default)]
+pub struct Certificates {
+    set: ArcSwap<CertificateSet>,
+    own: OnceLock<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// All that are served now.
+    pub fn load(&self) -> Guard<Arc<CertificateSet>> {
+        self.set.load()
+    }
+
+    /// Makes a certificate that is served for as long as there is no other, and says so.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn sign_own(&self, places: &[PathBuf]) -> Result<(), Error> {
+        if self.own.get().is_none() {
+            let own = first_steps::self_signed()?;
+            let _ = self.own.set(Arc::new(own));
+        }
+        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        warn!(
+            "no certificate was found in {}: one that Hiveway signed itself is served, which no \
+             client trusts; put a certificate and its key there as PEM files of any name (in a \
+             Swarm: one secret each), or name other files with `certificates` in `[tls]`; they are \
+             taken up without a restart",
+            places.join(", "),
+        );
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let set = self.set.load();
+        let schemes = hello.signature_schemes();
+        let chosen = set.choose(hello.server_name(), |certificate| {
+            certificate.key.key.choose_scheme(schemes).is_some()
+        });
+        chosen.map(|certificate| &certificate.key).or(self.own.get()).cloned()
+    }
+}
+
+/// How one listener speaks TLS.
+#[derive(Clone, Debug)]
+pub struct Terms(Arc<ServerConfig>);
+
+impl Terms {
+    /// Terms with these certificates. Clients resume with tickets; what one core issued the others
+    /// take, and nothing is kept for them.
+    ///
+    /// # Errors
+    /// If there is no randomness for the keys of the tickets.
+    pub fn new(
+        certificates: &Arc<Certificates>,
+        protocols: Protocols,
+        oldest: TlsVersion,
+    ) -> Result<Self, Error> {
+        let versions: &[&SupportedProtocolVersion] = match oldest {
+            TlsVersion::V1_2 => &[&TLS13, &TLS12],
+            TlsVersion::V1_3 => &[&TLS13],
+        };
+        let certificates = Arc::clone(certificates);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(certificates);
+        let words = [(protocols.h2, ALPN_H2), (protocols.http1, ALPN_HTTP1)];
+        let spoken = words.into_iter().filter(|(spoken, _)| *spoken);
+        config.alpn_protocols = spoken.map(|(_, word)| word.to_vec()).collect();
+        config.ticketer = Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// The handshake with a client. It has no time limit of its own.
+    pub fn accept(&self, stream: TcpStream) -> Accept<TcpStream> {
+        TlsAcceptor::from(Arc::clone(&self.0)).accept(stream)
+    }
+}
+
+/// Whether a client has asked for HTTP/2.
+pub fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(ALPN_H2)
+}
+
+/// The word for a connection's version in metrics.
+pub fn version(stream: &TlsStream<TcpStream>) -> &'static str {
+    match stream.get_ref().1.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        _ => NO_VERSION,
+    }
+}
+
+/// The same for a handshake that did not come to an end.
+pub const NO_VERSION: &str = "none";
+
+/// The word in metrics for why a handshake failed.
+pub fn failure(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    match cause {
+        None => "closed",
+        Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. }) => "not_tls",
+        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => "incompatible",
+        // Most often a client that does not trust the certificate.
+        Some(Error::AlertReceived(_)) => "refused",
+        Some(_) => "broken",
+    }
+}
+
+#[cfg(test)]
+pub mod example;
+#[cfg(test)]
+mod tests;
