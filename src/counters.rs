@@ -140,6 +140,8 @@ pub fn method_word(method: &http::Method) -> &'static str {
 pub struct RouteCell {
     /// By listener, method and status code.
     pub requests: Tally<(usize, &'static str, u16)>,
+    /// How gRPC calls ended, by the name of the status.
+    pub calls: Tally<&'static str>,
     /// From the request head to the last byte of the response.
     pub duration: Histogram,
     /// Bytes of request bodies.

@@ -16,6 +16,7 @@ pub mod spec;
 pub mod labels;
 pub mod services_file;
 pub mod stack_file;
+pub mod grpc;
 pub mod health;
 pub mod counters;
 pub mod retry;

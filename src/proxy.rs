@@ -5,13 +5,16 @@ pub mod activity;
 pub mod admission;
 pub mod answer;
 pub mod body;
+pub mod call;
 pub mod connect;
 pub mod dial;
 pub mod error;
 pub mod exchange;
 pub mod failure;
 pub mod headers;
+pub mod outcome;
 pub mod pool;
+pub mod relay;
 mod rewrite;
 pub mod upgrade;
 pub mod upload;
@@ -30,16 +33,17 @@ use ipnet::IpNet;
 use crate::clock;
 use crate::counters::{PerCore, RouteCell, Tally, method_word};
 use crate::deadline::{Deadline, Deadlines};
+use crate::grpc;
 use crate::proxy::account::Account;
 use crate::proxy::activity::Activity;
 use crate::proxy::admission::Target;
 use crate::proxy::answer::Asked;
-use crate::proxy::body::{Body, Streamed};
+use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::{Answer, Outgoing};
 use crate::proxy::headers::ClientSide;
 use crate::proxy::pool::Pools;
-use crate::proxy::upgrade::Wanted;
+use crate::proxy::relay::Forwarded;
 use crate::proxy::upload::Upload;
 use crate::routing::Head;
 use crate::snapshot::{Route, Snapshot};
@@ -171,6 +175,9 @@ impl Client {
     pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let asked = Asked::of(&request);
         let mut account = self.open_account(&request);
+        if asked.grpc {
+            account.calls_grpc();
+        }
         let (mut response, mut account) = match self.forward(request, &mut account).await {
             Ok(Forwarded::Streamed(response)) => (response, account),
             Ok(Forwarded::Upgraded(response, tunnel)) => {
@@ -179,7 +186,12 @@ impl Client {
             }
             Err(error) => {
                 self.count_refused(error);
-                (answer::refuse(error, asked), account)
+                if account.speaks_grpc() {
+                    account.call_ended(error.grpc_status());
+                    (answer::refuse_call(error), account)
+                } else {
+                    (answer::refuse(error, asked), account)
+                }
             }
         };
         account.answered(response.status().as_u16());
@@ -208,7 +220,8 @@ impl Client {
         }
         let target = admission::admit(&head)?;
         let (route, prefix) = self.route(&head, &target)?;
-        let in_flight = account.routed(&route);
+        let version = head.version;
+        let in_flight = account.routed(&route, version);
         self.check_policy(&route, &head, in_flight)?;
         let is_secure = self.side.is_secure(&head.headers);
         if route.policy().https_redirect && !is_secure {
@@ -222,13 +235,44 @@ impl Client {
         let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
         let upload = upload(&route, &head, incoming, &deadline)?;
         account.uploads(&upload);
-        let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route);
-        let answer = self.core.exchange(&route, outgoing, &deadline).await?;
-        let mut forwarded = respond(&route, answer, upload, upgrade, deadline)?;
+        let grpc = account.speaks_grpc();
+        let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
+        let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
+        let answer = self.ask(&route, outgoing, &deadline, call.as_ref()).await;
+        // What failed is over also for a body that is still on its way.
+        let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
-            forwarded.head().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+            answer.response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
-        Ok(forwarded)
+        let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
+        relay::respond(&route, answer, upload, upgrade, deadline, call)
+    }
+
+    /// The time that a call's client has set it, as a limit of ours. It passes a tenth of a second or
+    /// two later than the client's own: it is there for clients that do not hang up.
+    fn deadline_of(&self, headers: &HeaderMap) -> Option<Deadline> {
+        let timeout = grpc::timeout(headers)?;
+        let deadline = self.core.deadlines.add();
+        deadline.set(Some(timeout));
+        Some(deadline)
+    }
+
+    /// A replica's answer, unless the time of the whole call is up before.
+    async fn ask(
+        &self,
+        route: &Arc<Route>,
+        outgoing: Outgoing,
+        deadline: &Deadline,
+        call: Option<&Deadline>,
+    ) -> Result<Answer, ProxyError> {
+        let exchange = self.core.exchange(route, outgoing, deadline);
+        match call {
+            None => exchange.await,
+            Some(call) => {
+                let answer = exchange::in_time(exchange, call).await;
+                answer.unwrap_or(Err(ProxyError::DeadlineExceeded))
+            }
+        }
     }
 
     fn open_account(&self, request: &Request<Incoming>) -> Account {
@@ -313,36 +357,6 @@ impl Client {
     }
 }
 
-/// What becomes of a request.
-enum Forwarded {
-    Streamed(Response<Body>),
-    Upgraded(Response<Body>, Box<Tunnel>),
-}
-
-impl Forwarded {
-    fn head(&mut self) -> &mut HeaderMap {
-        match self {
-            Self::Streamed(response) | Self::Upgraded(response, _) => response.headers_mut(),
-        }
-    }
-}
-
-/// Two connections that become one, as soon as the client has its 101.
-struct Tunnel {
-    wanted: Wanted,
-    answer: Answer,
-    deadline: Deadline,
-    idle: Duration,
-}
-
-impl Tunnel {
-    fn start(self, mut account: Account) {
-        account.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-        let Self { wanted, answer, deadline, idle } = self;
-        tokio::spawn(upgrade::join(wanted, answer, account, deadline, idle));
-    }
-}
-
 /// The request's body, kept for as long as another try may need it.
 fn upload(
     route: &Route,
@@ -351,7 +365,7 @@ fn upload(
     deadline: &Deadline,
 ) -> Result<Upload, ProxyError> {
     let policy = route.policy();
-    let replayable = route.upstream.key.protocol == Protocol::H2c
+    let replayable = route.upstream.key.protocol.is_http2()
         || (exchange::is_idempotent(&head.method) && policy.retry.attempts > 0);
     Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
 }
@@ -360,31 +374,4 @@ fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
     answer::redirect_to_https(target.host.as_str(), target.path_and_query.as_str())
         .map(Forwarded::Streamed)
         .ok_or(ProxyError::BadTarget)
-}
-
-/// The replica's response as the client gets it.
-fn respond(
-    route: &Route,
-    mut answer: Answer,
-    upload: Upload,
-    upgrade: Option<Wanted>,
-    deadline: Deadline,
-) -> Result<Forwarded, ProxyError> {
-    let timeouts = &route.policy().timeouts;
-    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let wanted = upgrade.ok_or(ProxyError::BadResponse)?;
-        let mut response = Response::new(Body::own(bytes::Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = std::mem::take(answer.response.headers_mut());
-        let tunnel = Tunnel { wanted, answer, deadline, idle: timeouts.upgrade_idle };
-        return Ok(Forwarded::Upgraded(response, Box::new(tunnel)));
-    }
-    let Answer { response, lease, in_flight } = answer;
-    let (mut head, incoming) = response.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
-    head.version = http::Version::HTTP_11;
-    let framed = route.upstream.key.protocol == Protocol::H2c;
-    let (lease, idle) = (Some(lease), timeouts.stream_idle);
-    let streamed = Streamed { incoming, lease, upload, framed, in_flight, deadline, idle };
-    Ok(Forwarded::Streamed(Response::from_parts(head, Body::streamed(streamed))))
 }

@@ -83,6 +83,18 @@ pub enum Protocol {
     Http,
     /// HTTP/2 in clear text, by prior knowledge (RFC 9113, section 3.3).
     H2c,
+    /// The same, and what the proxy says itself it says in gRPC's words.
+    Grpc,
+}
+
+impl Protocol {
+    /// Whether many requests share a connection.
+    pub const fn is_http2(self) -> bool {
+        match self {
+            Self::Http => false,
+            Self::H2c | Self::Grpc => true,
+        }
+    }
 }
 
 /// How a route's requests are treated.

@@ -187,6 +187,7 @@ fn upstream(key: &UpstreamKey) -> Upstream {
     let protocol = match key.protocol {
         Protocol::Http => "http",
         Protocol::H2c => "h2c",
+        Protocol::Grpc => "grpc",
     };
     Upstream { port: (key.port != 0).then_some(key.port), protocol: protocol.to_owned() }
 }

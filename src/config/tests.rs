@@ -52,6 +52,22 @@ fn without_a_file_an_edge_listens_on_80() {
 }
 
 #[test]
+fn the_stack_adds_a_listener_for_temporal_and_keeps_the_one_for_the_web() {
+    let stack = include_str!("../../docker-stack.yml");
+    let variables = stack.lines().filter_map(|line| line.trim().split_once(": "));
+    let variables = variables.filter(|(name, _)| name.starts_with("HIVEWAY_"));
+    let variables: Vec<_> =
+        variables.map(|(name, value)| format!("{name}={}", value.trim_matches('"'))).collect();
+    let config = good("", &variables.join("\n"), "");
+    let listener = |it: &Listener| (it.name.clone(), it.address.to_string(), it.default);
+    let listeners: Vec<_> = config.listeners.iter().map(listener).collect();
+    let expected = [("temporal", "[::]:7233", false), ("web", "[::]:80", true)];
+    assert_eq!(listeners, expected.map(|(name, at, default)| (name.into(), at.into(), default)));
+    let streams: Vec<_> = config.listeners.iter().map(|it| it.max_streams).collect();
+    assert_eq!(streams, [10_000, 1000]);
+}
+
+#[test]
 fn the_shortest_file_form_is_understood_and_paths_start_at_the_file() {
     let config = good(
         r#"

@@ -22,10 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::grpc::GRPC_STATUS;
+
 /// The field in which a replica says its name.
 pub(super) const NAME: HeaderName = HeaderName::from_static("x-replica");
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What gRPC calls 0 and 12 (its `doc/statuscodes.md`).
 const OK: HeaderValue = HeaderValue::from_static("0");

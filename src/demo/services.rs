@@ -41,7 +41,7 @@ impl fmt::Display for Services {
         writeln!(f, "[services.hello]")?;
         writeln!(f, "endpoints = [\"{}\"]", self.hello)?;
         writeln!(f, "hiveway.host = \"grpc.localhost\"")?;
-        writeln!(f, "hiveway.protocol = \"h2c\"")
+        writeln!(f, "hiveway.protocol = \"grpc\"")
     }
 }
 

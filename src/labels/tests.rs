@@ -294,13 +294,16 @@ fn a_route_is_closed_by_what_it_inherits_unless_it_overrides_it() {
 }
 
 #[test]
-fn grpc_is_served_as_h2c_without_a_total_timeout() {
+fn grpc_has_no_total_timeout_and_may_be_silent_for_long() {
     let parsed = read("hiveway.protocol=grpc\nhiveway.timeout.stream-idle=2h");
     let route = parsed.routes.first().unwrap();
-    assert_eq!(route.target.protocol, Protocol::H2c);
+    assert_eq!(route.target.protocol, Protocol::Grpc);
     assert_eq!(route.policy.timeouts.response_header, None);
     assert_eq!(route.policy.timeouts.stream_idle, Duration::from_hours(2));
-    assert_eq!(parsed.diagnostics.first().unwrap().severity, Severity::Warning);
+    assert_eq!(parsed.diagnostics, []);
+    let parsed = read("hiveway.protocol=grpc");
+    let timeouts = &parsed.routes.first().unwrap().policy.timeouts;
+    assert_eq!(timeouts.stream_idle, Duration::from_hours(1));
 }
 
 #[test]

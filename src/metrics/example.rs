@@ -71,6 +71,7 @@ pub fn serving() -> Sources {
         for core in 0..2 {
             let mut cell = route.counters.of(core);
             cell.requests.count((0, "GET", 200));
+            cell.calls.count("OK");
             cell.duration.observe(Duration::from_millis(3));
             cell.request_bytes = 10;
             cell.response_bytes = 500;

@@ -52,6 +52,9 @@ fn add_routed(samples: &mut Samples, proxy: &Proxy, labels: [&str; 2], cells: &P
             let labels = [listener, route, service, method, &code.to_string()];
             samples.count(&table::REQUESTS, &labels, count);
         }
+        for (code, count) in cell.calls.iter() {
+            samples.count(&table::CALLS, &[route, service, code], count);
+        }
         samples.observe(&table::REQUEST_DURATION, &labels, &cell.duration);
         samples.count(&table::REQUEST_BYTES, &labels, cell.request_bytes);
         samples.count(&table::RESPONSE_BYTES, &labels, cell.response_bytes);

@@ -69,8 +69,10 @@ table! {
         "Requests that wait for a replica.";
     REFUSED: Counter "hiveway_http_requests_refused_total" [listener, reason]
         "Requests that the edge answered itself, and connections that it closed unserved.";
+    CALLS: Counter "hiveway_grpc_responses_total" [route, service, grpc_code]
+        "gRPC calls by how they ended: `OK`, `Unavailable`, ...; `Canceled` also if the client left.";
     UPSTREAM_REQUESTS: Counter "hiveway_upstream_requests_total" [service, endpoint, outcome]
-        "Requests sent to a replica: `ok`, `5xx`, or why there was no answer.";
+        "Requests sent to a replica: `ok`, `5xx`, `unavailable` (gRPC), or why there was no answer.";
     UPSTREAM_DURATION: Histogram "hiveway_upstream_response_duration_seconds" [service, endpoint]
         "Time from the last byte of the request to the response head.";
     UPSTREAM_IN_FLIGHT: Gauge "hiveway_upstream_in_flight" [service, endpoint]

@@ -37,6 +37,13 @@ fn requests_are_summed_over_cores_and_those_without_a_route_stand_under_none() {
     );
     check(
         &text,
+        "grpc_",
+        r#"
+        grpc_responses_total{route="shop_web/default",service="shop_web",grpc_code="OK"} 2
+        "#,
+    );
+    check(
+        &text,
         "http_request_body_bytes_total",
         r#"
         http_request_body_bytes_total{route="none",service="none"} 0

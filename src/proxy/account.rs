@@ -6,11 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use http::Version;
+
 use crate::clock;
 use crate::counters::{PerCore, RouteCell};
+use crate::grpc::Code;
 use crate::proxy::activity::Activity;
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
+use crate::spec::Protocol;
 use crate::timestamp::Timestamp;
 
 /// The client left before its response was through; nginx's word for it, and by now everyone's.
@@ -27,6 +31,10 @@ pub struct Account {
     unrouted: Arc<PerCore<RouteCell>>,
     route: Option<Arc<Route>>,
     status: Option<u16>,
+    /// Whether it is a gRPC call.
+    grpc: bool,
+    /// How the call ended.
+    code: Option<Code>,
     upload: Option<Upload>,
     received: u64,
     sent: u64,
@@ -52,6 +60,8 @@ impl Account {
             unrouted: Arc::clone(unrouted),
             route: None,
             status: None,
+            grpc: false,
+            code: None,
             upload: None,
             received: 0,
             sent: 0,
@@ -60,8 +70,20 @@ impl Account {
         }
     }
 
+    /// It is a gRPC call by its content type.
+    pub fn calls_grpc(&mut self) {
+        self.grpc = true;
+    }
+
+    /// Whether it is a gRPC call: by its content type, or by its route. Clients of HTTP/1 cannot
+    /// call: what they ask such a route is something else.
+    pub const fn speaks_grpc(&self) -> bool {
+        self.grpc
+    }
+
     /// A route takes the request. Returns how many of its service are in flight now.
-    pub fn routed(&mut self, route: &Arc<Route>) -> u64 {
+    pub fn routed(&mut self, route: &Arc<Route>, version: Version) -> u64 {
+        self.grpc |= route.upstream.key.protocol == Protocol::Grpc && version == Version::HTTP_2;
         let in_flight = route.upstream.in_flight.fetch_add(1, Relaxed).saturating_add(1);
         self.route = Some(Arc::clone(route));
         in_flight
@@ -81,6 +103,11 @@ impl Account {
     /// The response's head is on its way.
     pub fn answered(&mut self, status: u16) {
         self.status = Some(status);
+    }
+
+    /// The status of the call is known.
+    pub fn call_ended(&mut self, code: Code) {
+        self.code = Some(code);
     }
 
     /// Bytes of the response's body went out.
@@ -114,6 +141,10 @@ impl Drop for Account {
         let received = self.upload.as_ref().map_or(self.received, Upload::received);
         let mut cell = counters.of(self.core);
         cell.requests.count((self.listener, self.method, status));
+        if self.grpc {
+            let code = if self.over { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
+            cell.calls.count(code.name());
+        }
         cell.duration.observe(took);
         cell.request_bytes = cell.request_bytes.saturating_add(received);
         cell.response_bytes = cell.response_bytes.saturating_add(self.sent);

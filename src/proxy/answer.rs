@@ -5,6 +5,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RE
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
+use crate::grpc;
 use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
 
@@ -17,6 +18,8 @@ pub struct Asked {
     pub version: Version,
     /// Whether nothing may follow the head: hyper sees to that in HTTP/1 only.
     pub head_only: bool,
+    /// Whether it is a gRPC call by its content type.
+    pub grpc: bool,
 }
 
 impl Asked {
@@ -29,7 +32,8 @@ impl Asked {
             (json, _) => json.is_some(),
         };
         let head_only = request.method() == Method::HEAD;
-        Self { json, version: request.version(), head_only }
+        let grpc = grpc::is_grpc(request.headers());
+        Self { json, version: request.version(), head_only, grpc }
     }
 }
 
@@ -57,6 +61,27 @@ pub fn refuse(error: ProxyError, asked: Asked) -> Response<Body> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The same for a gRPC call: a response of trailers alone, whose HTTP status is always 200. Its
+/// `date` is hyper's, as with every other response (RFC 9110, section 6.6.1).
+pub fn refuse_call(error: ProxyError) -> Response<Body> {
+    let mut response = Response::new(Body::own(Bytes::new()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    grpc::end_with(headers, error.grpc_status(), &call_message(error));
+    response
+}
+
+/// What a call's `grpc-message` says about a failure, with the reason word.
+pub fn call_message(error: ProxyError) -> String {
+    // SDKs know by these words that the same message will not get through the next time either.
+    let known = if error == ProxyError::BodyTooLarge {
+        "grpc: received message larger than max: "
+    } else {
+        ""
+    };
+    format!("{known}{error} ({})", error.reason())
 }
 
 /// A redirection of the same method to the same place on https (RFC 9110, section 15.4.9).

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::deadline::Deadline;
 use crate::proxy::account::Account;
+use crate::proxy::call::{Call, Polled};
 use crate::proxy::pool::Lease;
 use crate::proxy::upload::Upload;
 use crate::upstream::InFlight;
@@ -62,6 +63,8 @@ pub struct Streamed {
     pub deadline: Deadline,
     /// How long a pause may be.
     pub idle: Duration,
+    /// The gRPC call that it answers, which ends with a status in any case.
+    pub call: Option<Box<Call>>,
 }
 
 impl Body {
@@ -99,6 +102,15 @@ impl Body {
     /// Gives back what is held as soon as nothing more can come; hyper does not ask a body again
     /// that says so.
     fn end_if_over(&mut self) {
+        if let Content::Streamed(Streamed { call: Some(call), .. }) = &self.content {
+            if let (Some(account), Some(code)) = (&mut self.account, call.code()) {
+                account.call_ended(code);
+            }
+            if call.is_cut() {
+                // The replica is told at once that nobody waits any longer.
+                self.content = Content::Own(None);
+            }
+        }
         if !self.is_end_stream() {
             return;
         }
@@ -119,10 +131,20 @@ impl Streamed {
         }
     }
 
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        let polled = self.poll_replica(cx);
+        match &mut self.call {
+            Some(call) => call.pass(polled, &self.upload, cx),
+            None => polled,
+        }
+    }
+
+    /// Whether nothing more will come. A call goes on until its end is known.
+    fn is_over(&self) -> bool {
+        self.incoming.is_end_stream() && self.call.as_ref().is_none_or(|call| call.code().is_some())
+    }
+
+    fn poll_replica(&mut self, cx: &mut Context<'_>) -> Polled {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.set(Some(self.idle));
@@ -151,10 +173,7 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let body = self.get_mut();
         let polled = match &mut body.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -177,7 +196,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
-            Content::Streamed(streamed) => streamed.incoming.is_end_stream(),
+            Content::Streamed(streamed) => streamed.is_over(),
         }
     }
 

@@ -82,7 +82,7 @@ impl Core {
                 let pooled = self.pools.check_out(self.index, endpoint, may_borrow, now);
                 pooled.map(Connection::Http1)
             }
-            Protocol::H2c => {
+            Protocol::H2c | Protocol::Grpc => {
                 let keep = &route.policy().keepalive;
                 let stream = self.pools.open_stream(self.index, endpoint, keep, now)?;
                 stream.made_sender().map(|_| Connection::Http2(stream))
@@ -214,7 +214,7 @@ impl Core {
                 let connection = dial::http1(self.index, upstream, endpoint, limit).await?;
                 Ok(Connection::Http1(connection))
             }
-            Protocol::H2c => {
+            Protocol::H2c | Protocol::Grpc => {
                 let stream = self.pools.open_stream(self.index, endpoint, keep, clock::now());
                 let stream = stream.ok_or(DialError::TimedOut)?;
                 let dial = async |signals| dial::http2(upstream, endpoint, limit, signals).await;

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use crate::grpc::Code;
 use crate::routing::path::InvalidPath;
 
 /// A request that no replica answers.
@@ -64,6 +65,9 @@ pub enum ProxyError {
     /// `timeout.response-header` passed.
     #[error("the replica did not answer in time")]
     ResponseTimeout,
+    /// The client's own `grpc-timeout` ran out.
+    #[error("the call took longer than its client allows")]
+    DeadlineExceeded,
 }
 
 impl ProxyError {
@@ -85,7 +89,34 @@ impl ProxyError {
             Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ResponseTimeout | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The status that the client of a gRPC call sees. Clients try again after UNAVAILABLE, and pass
+    /// CANCELLED and `DEADLINE_EXCEEDED` on to their users as if those had meant it: so every failure
+    /// and timeout of ours is the first, and only the client's own deadline is the last. What no
+    /// client of gRPC sends is INTERNAL, as `http-grpc-status-mapping.md` reads 400.
+    pub const fn grpc_status(self) -> Code {
+        match self {
+            Self::BadHost
+            | Self::BadTarget
+            | Self::BadPath(_)
+            | Self::BadFraming
+            | Self::Method
+            | Self::Expectation
+            | Self::ClientBroken => Code::Internal,
+            Self::Forbidden => Code::PermissionDenied,
+            // Nothing is accepted before the first table, so that this is never said too early.
+            Self::NoRoute => Code::Unimplemented,
+            Self::BodyTooLarge | Self::TooManyInFlight | Self::QueueFull => Code::ResourceExhausted,
+            Self::ClientTooSlow
+            | Self::ScaledToZero
+            | Self::NoEndpoint
+            | Self::Reset
+            | Self::BadResponse
+            | Self::ResponseTimeout => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
         }
     }
 
@@ -110,6 +141,7 @@ impl ProxyError {
             Self::Reset => "reset",
             Self::BadResponse => "bad_response",
             Self::ResponseTimeout => "timeout",
+            Self::DeadlineExceeded => "deadline",
         }
     }
 
@@ -130,7 +162,8 @@ impl ProxyError {
             | Self::ClientBroken
             | Self::Reset
             | Self::BadResponse
-            | Self::ResponseTimeout => false,
+            | Self::ResponseTimeout
+            | Self::DeadlineExceeded => false,
         }
     }
 
@@ -155,7 +188,8 @@ impl ProxyError {
             | Self::NoEndpoint
             | Self::Reset
             | Self::BadResponse
-            | Self::ResponseTimeout => false,
+            | Self::ResponseTimeout
+            | Self::DeadlineExceeded => false,
         }
     }
 }

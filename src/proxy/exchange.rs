@@ -9,22 +9,23 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::clock;
 use crate::deadline::Deadline;
-use crate::health::Transition;
+use crate::grpc::Code;
 use crate::proxy::Core;
 use crate::proxy::admission::Target;
-use crate::proxy::dial;
+use crate::proxy::call;
 use crate::proxy::error::ProxyError;
 use crate::proxy::failure::Failure;
 use crate::proxy::headers;
+use crate::proxy::outcome::{Outcome, Verdict};
 use crate::proxy::pool::{Connection, Http1, Lease, Stream};
 use crate::proxy::upload::{Upload, UploadBody};
 use crate::snapshot::Route;
 use crate::spec::{Protocol, RetryOn};
-use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, EndpointId, InFlight};
 
 /// A request may be handed back unsent this often before it is given up: each time its connection
@@ -44,6 +45,8 @@ pub struct Outgoing {
     answer_within: Option<Duration>,
     /// Whether it goes again when a connection breaks, and it cannot be known whether it ran.
     repeatable: bool,
+    /// Whether it is a gRPC call.
+    grpc: bool,
     tried: Vec<EndpointId>,
     attempts: u8,
     unsent: usize,
@@ -58,23 +61,24 @@ pub struct Answer {
     pub lease: Lease,
     /// The request counts as load until the body is through.
     pub in_flight: InFlight,
+    /// How a gRPC call went, which is to be told at its end; none if it has been told.
+    pub outcome: Option<Outcome>,
 }
 
 impl Outgoing {
-    /// A request with its fields prepared, to be sent to `path_and_query`.
+    /// A request with its fields prepared, to be sent to `path_and_query`. Of a `grpc` call nobody
+    /// knows but its application whether it may run twice, whatever its method.
     pub fn new(
         mut head: request::Parts,
         upload: Upload,
         target: &Target,
         path_and_query: PathAndQuery,
         route: &Route,
+        grpc: bool,
     ) -> Self {
         let protocol = route.upstream.key.protocol;
         headers::fit_protocol(&mut head.headers, protocol, target);
-        head.version = match protocol {
-            Protocol::Http => Version::HTTP_11,
-            Protocol::H2c => Version::HTTP_2,
-        };
+        head.version = if protocol.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         if protocol == Protocol::Http
             && !upload.is_empty()
             && !head.headers.contains_key(CONTENT_LENGTH)
@@ -84,8 +88,9 @@ impl Outgoing {
         }
         head.uri = uri(target, path_and_query, protocol);
         let retry = &route.policy().retry;
-        let repeatable = is_idempotent(&head.method) && retry.attempts > 0 && !retry.on.is_empty();
-        let copied = repeatable || protocol == Protocol::H2c;
+        let wanted = retry.attempts > 0 && !retry.on.is_empty();
+        let repeatable = is_idempotent(&head.method) && !grpc && wanted;
+        let copied = repeatable || protocol.is_http2();
         let upgrades = head.headers.contains_key(UPGRADE);
         let limit = route.policy().timeouts.response_header;
         Self {
@@ -94,6 +99,7 @@ impl Outgoing {
             copied,
             answer_within: limit.filter(|_| !upgrades),
             repeatable,
+            grpc,
             tried: Vec::new(),
             attempts: 0,
             unsent: 0,
@@ -192,15 +198,16 @@ impl Core {
             match self.send(route, connected.connection, &mut outgoing, deadline).await {
                 Ok((response, lease)) => {
                     let status = response.status();
-                    self.note_answer(route, &connected.endpoint, status, started);
+                    self.note_head(&connected.endpoint, started);
+                    let outcome = self.judge(route, &connected.endpoint, &response, outgoing.grpc);
                     if !outgoing.may_replace(status, route) {
                         outgoing.upload.answered();
-                        return Ok(Answer { response, lease, in_flight });
+                        return Ok(Answer { response, lease, in_flight, outcome });
                     }
                     self.note_retry(&connected.endpoint, "status");
                 }
                 Err(failure) => {
-                    self.note_failure(route, &connected.endpoint, failure);
+                    self.note(route, &connected.endpoint, Verdict::of_failure(failure));
                     if !outgoing.may_follow(failure, route) {
                         return Err(failure.error());
                     }
@@ -208,6 +215,27 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Notes how a request went, by the response's head. How a call goes, its trailers tell.
+    fn judge(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        endpoint: &Arc<Endpoint>,
+        response: &Response<Incoming>,
+        grpc: bool,
+    ) -> Option<Outcome> {
+        let verdict = if !grpc || !call::is_answer(response.headers()) {
+            Verdict::of_http(response.status())
+        } else if let Some(code) = Code::of(response.headers()) {
+            Verdict::of_grpc(code)
+        } else if response.body().is_end_stream() {
+            Verdict::of_failure(Failure::Malformed)
+        } else {
+            return Some(Outcome::pending(self, route, endpoint));
+        };
+        self.note(route, endpoint, verdict);
+        None
     }
 
     /// One try.
@@ -233,56 +261,10 @@ impl Core {
             Err(failure) => Err(outgoing.upload.client_error().map_or(failure, Failure::Client)),
         }
     }
-
-    fn note_answer(
-        &self,
-        route: &Route,
-        endpoint: &Endpoint,
-        status: StatusCode,
-        started: Timestamp,
-    ) {
-        let now = clock::now();
-        let mut cell = endpoint.counters.of(self.index);
-        cell.response.observe(now.since(started));
-        cell.requests.count(if status.is_server_error() { "5xx" } else { "ok" });
-        drop(cell);
-        let transition = match status.as_u16() {
-            502..=504 => self.eject(route, endpoint, "5xx", now),
-            _ => endpoint.health.succeeded(),
-        };
-        dial::report(&route.upstream, endpoint, transition);
-    }
-
-    fn note_failure(&self, route: &Route, endpoint: &Endpoint, failure: Failure) {
-        endpoint.counters.of(self.index).requests.count(failure.word());
-        if failure.is_replicas_fault() {
-            let transition = self.eject(route, endpoint, failure.word(), clock::now());
-            dial::report(&route.upstream, endpoint, transition);
-        }
-    }
-
-    fn note_retry(&self, endpoint: &Endpoint, reason: &'static str) {
-        endpoint.counters.of(self.index).retries.count(reason);
-    }
-
-    /// Counts a failure, and leaves the endpoint out if that was one too many.
-    fn eject(
-        &self,
-        route: &Route,
-        endpoint: &Endpoint,
-        reason: &'static str,
-        now: Timestamp,
-    ) -> Option<Transition> {
-        let transition = route.upstream.endpoint_failed(endpoint, now, &route.policy().eject);
-        if transition.is_some() {
-            endpoint.counters.of(self.index).ejections.count(reason);
-        }
-        transition
-    }
 }
 
 /// The outcome of a future, unless the deadline passes first.
-async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Output> {
+pub async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

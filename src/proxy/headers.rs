@@ -127,7 +127,7 @@ pub fn fit_protocol(headers: &mut HeaderMap, protocol: Protocol, target: &Target
             headers.insert(HOST, host.unwrap_or_else(|_| HeaderValue::from_static("")));
         }
         // The authority goes into `:authority` (RFC 9113, section 8.3.1).
-        Protocol::H2c => drop(headers.remove(HOST)),
+        Protocol::H2c | Protocol::Grpc => drop(headers.remove(HOST)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words that the tests are written in.
 
 mod client;
+mod grpc;
 mod h2;
 mod ingress;
 mod origin;
@@ -9,6 +10,9 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use self::client::{check, get, send};
+pub(crate) use self::grpc::{
+    Caller, answer, answer_half, answer_with, call_to, outcome_of, reset_of, status_field,
+};
 pub(crate) use self::h2::{H2, h2_echo, text_of};
 pub(crate) use self::ingress::{Ingress, service, swarm_service};
 pub(crate) use self::origin::{Deaf, Deserted, Origin};

@@ -23,7 +23,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "protocol",
             "`http` `h2c` `grpc` `https` `grpcs` `tcp` `tls-passthrough`",
             "`http`",
-            "how to speak to the replica; only `http` and `h2c` so far, and `grpc` is served as `h2c`",
+            "how to speak to the replica; `grpc` is h2c with gRPC's own errors and no total timeout; these three so far",
         ],
         protocol,
     ),
@@ -192,20 +192,16 @@ fn protocol(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
         WrittenProtocol::Http => Protocol::Http,
         WrittenProtocol::H2c => Protocol::H2c,
         WrittenProtocol::Grpc => {
-            let problem = "is served as `h2c` by this version: failures are answered with HTTP \
-                           statuses instead of gRPC ones";
-            let help = "write `h2c` if that is what you want";
-            to.remarks.push(Mistake::new(problem, help, "h2c"));
             // A call may rightly be silent for as long as it takes: polls and server streams.
             to.route.policy.timeouts.response_header = None;
             to.route.policy.timeouts.stream_idle = Duration::from_hours(1);
-            Protocol::H2c
+            Protocol::Grpc
         }
         WrittenProtocol::Refused => {
             let problem = "asks for a protocol that this version cannot speak; the route stays \
                            closed";
-            let help = "write a protocol that the replica speaks and this version knows: `http` or \
-                        `h2c`";
+            let help = "write a protocol that the replica speaks and this version knows: `http`, \
+                        `h2c` or `grpc`";
             to.is_unsafe = true;
             return Err(Mistake::new(problem, help, "http"));
         }

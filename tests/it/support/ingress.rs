@@ -149,6 +149,27 @@ impl Ingress {
         count
     }
 
+    /// How many gRPC calls were counted that ended so: `Unavailable`.
+    pub(crate) fn calls(&self, code: &str) -> u64 {
+        let snapshot = self.proxy.snapshot.load();
+        let routes = snapshot.routes.iter().map(|route| &route.counters);
+        let cells = routes.chain([&self.proxy.unrouted]).flat_map(|cells| cells.each());
+        let count =
+            |calls: &hiveway::counters::Tally<_>| calls.iter().find(|(name, _)| *name == code);
+        cells.filter_map(|cell| count(&cell.calls)).map(|(_, count)| count).sum()
+    }
+
+    /// How many requests of the endpoint at an address had that outcome.
+    pub(crate) fn outcomes(&self, address: SocketAddr, outcome: &str) -> u64 {
+        let endpoint = self.endpoint(address).unwrap();
+        let cells = endpoint.counters.each();
+        let count = |cell: std::sync::MutexGuard<'_, hiveway::counters::EndpointCell>| {
+            let found = cell.requests.iter().find(|(word, _)| *word == outcome);
+            found.map_or(0, |(_, count)| count)
+        };
+        cells.map(count).sum()
+    }
+
     /// Tells the edge to end, as SIGTERM does.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());

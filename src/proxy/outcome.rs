@@ -1,0 +1,132 @@
+//! What an exchange says about the replica: it is counted, and its health is told.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::clock;
+use crate::grpc::Code;
+use crate::health::Transition;
+use crate::proxy::Core;
+use crate::proxy::dial;
+use crate::proxy::failure::Failure;
+use crate::snapshot::Route;
+use crate::timestamp::Timestamp;
+use crate::upstream::Endpoint;
+
+/// How one request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The word for metrics.
+    word: &'static str,
+    says: Says,
+}
+
+/// What it means for the replica's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Well,
+    Ill,
+    Nothing,
+}
+
+impl Verdict {
+    /// The client's own time ran out. What the replica would have said nobody knows.
+    pub const DEADLINE: Self = Self { word: "deadline", says: Says::Nothing };
+    /// The client has left, or did something wrong.
+    pub const CLIENT: Self = Self { word: "client", says: Says::Nothing };
+
+    /// By the status of a response.
+    pub fn of_http(status: StatusCode) -> Self {
+        let word = if status.is_server_error() { "5xx" } else { "ok" };
+        let says = if matches!(status.as_u16(), 502..=504) { Says::Ill } else { Says::Well };
+        Self { word, says }
+    }
+
+    /// By the status of a call. All but UNAVAILABLE is the application's own word, `RESOURCE_EXHAUSTED`
+    /// above all: a quota of one caller must cost the others no replica.
+    pub fn of_grpc(code: Code) -> Self {
+        if code == Code::Unavailable {
+            Self { word: "unavailable", says: Says::Ill }
+        } else {
+            Self { word: "ok", says: Says::Well }
+        }
+    }
+
+    /// By the reason why there is no response, or no end of one.
+    pub const fn of_failure(failure: Failure) -> Self {
+        let says = if failure.is_replicas_fault() { Says::Ill } else { Says::Nothing };
+        Self { word: failure.word(), says }
+    }
+}
+
+/// The outcome of a call that is known at its end only. Dropped before, it is one that the client
+/// has left.
+#[derive(Debug)]
+pub struct Outcome {
+    core: Arc<Core>,
+    route: Arc<Route>,
+    endpoint: Arc<Endpoint>,
+    verdict: Verdict,
+}
+
+impl Outcome {
+    /// It will be told to this core.
+    pub fn pending(core: &Arc<Core>, route: &Arc<Route>, endpoint: &Arc<Endpoint>) -> Self {
+        Self {
+            core: Arc::clone(core),
+            route: Arc::clone(route),
+            endpoint: Arc::clone(endpoint),
+            verdict: Verdict::CLIENT,
+        }
+    }
+
+    /// It is known.
+    pub fn settle(mut self, verdict: Verdict) {
+        self.verdict = verdict;
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        self.core.note(&self.route, &self.endpoint, self.verdict);
+    }
+}
+
+impl Core {
+    /// Counts how a request went, and tells the endpoint's health.
+    pub fn note(&self, route: &Route, endpoint: &Endpoint, verdict: Verdict) {
+        endpoint.counters.of(self.index).requests.count(verdict.word);
+        let transition = match verdict.says {
+            Says::Well => endpoint.health.succeeded(),
+            Says::Ill => self.eject(route, endpoint, verdict.word),
+            Says::Nothing => None,
+        };
+        dial::report(&route.upstream, endpoint, transition);
+    }
+
+    /// Counts how long the replica took for a response head.
+    pub fn note_head(&self, endpoint: &Endpoint, started: Timestamp) {
+        endpoint.counters.of(self.index).response.observe(clock::now().since(started));
+    }
+
+    /// Counts a request that goes to another endpoint after this one failed.
+    pub fn note_retry(&self, endpoint: &Endpoint, reason: &'static str) {
+        endpoint.counters.of(self.index).retries.count(reason);
+    }
+
+    /// Counts a failure, and leaves the endpoint out if that was one too many.
+    fn eject(
+        &self,
+        route: &Route,
+        endpoint: &Endpoint,
+        reason: &'static str,
+    ) -> Option<Transition> {
+        let eject = &route.policy().eject;
+        let transition = route.upstream.endpoint_failed(endpoint, clock::now(), eject);
+        if transition.is_some() {
+            endpoint.counters.of(self.index).ejections.count(reason);
+        }
+        transition
+    }
+}

@@ -1,0 +1,94 @@
+//! From a replica's response to the client's: a stream, a gRPC call, or a tunnel.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode, Version};
+use http_body::Body as _;
+
+use crate::deadline::Deadline;
+use crate::grpc::Code;
+use crate::proxy::account::Account;
+use crate::proxy::body::{Body, Streamed};
+use crate::proxy::call::{self, Call};
+use crate::proxy::error::ProxyError;
+use crate::proxy::exchange::Answer;
+use crate::proxy::headers;
+use crate::proxy::upgrade::{self, Wanted};
+use crate::proxy::upload::Upload;
+use crate::snapshot::Route;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// A response.
+    Streamed(Response<Body>),
+    /// A 101, and what begins after it.
+    Upgraded(Response<Body>, Box<Tunnel>),
+}
+
+/// Two connections that become one, as soon as the client has its 101.
+#[derive(Debug)]
+pub struct Tunnel {
+    wanted: Wanted,
+    answer: Answer,
+    deadline: Deadline,
+    idle: Duration,
+}
+
+impl Tunnel {
+    /// Joins them; the account is settled at the end.
+    pub fn start(self, mut account: Account) {
+        account.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        let Self { wanted, answer, deadline, idle } = self;
+        tokio::spawn(upgrade::join(wanted, answer, account, deadline, idle));
+    }
+}
+
+/// The call that a response answers; none if the response is not gRPC's. A client reads the status
+/// of such a one itself, and so do we.
+pub fn take_call(
+    answer: &mut Answer,
+    account: &mut Account,
+    client: Version,
+    deadline: Option<Deadline>,
+) -> Option<Box<Call>> {
+    let Answer { response, outcome, .. } = answer;
+    if !call::is_answer(response.headers()) {
+        account.call_ended(Code::of_http(response.status()));
+        return None;
+    }
+    let ended = response.body().is_end_stream();
+    let fields = response.headers_mut();
+    Some(Box::new(Call::answered(fields, ended, client, deadline, outcome.take())))
+}
+
+/// The replica's response as the client gets it.
+///
+/// # Errors
+/// If the replica changes to a protocol that the client did not ask for.
+pub fn respond(
+    route: &Route,
+    mut answer: Answer,
+    upload: Upload,
+    upgrade: Option<Wanted>,
+    deadline: Deadline,
+    call: Option<Box<Call>>,
+) -> Result<Forwarded, ProxyError> {
+    let timeouts = &route.policy().timeouts;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let wanted = upgrade.ok_or(ProxyError::BadResponse)?;
+        let mut response = Response::new(Body::own(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = std::mem::take(answer.response.headers_mut());
+        let tunnel = Tunnel { wanted, answer, deadline, idle: timeouts.upgrade_idle };
+        return Ok(Forwarded::Upgraded(response, Box::new(tunnel)));
+    }
+    let Answer { response, lease, in_flight, .. } = answer;
+    let (mut head, incoming) = response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    head.version = Version::HTTP_11;
+    let framed = route.upstream.key.protocol.is_http2();
+    let (lease, idle) = (Some(lease), timeouts.stream_idle);
+    let streamed = Streamed { incoming, lease, upload, framed, in_flight, deadline, idle, call };
+    Ok(Forwarded::Streamed(Response::from_parts(head, Body::streamed(streamed))))
+}

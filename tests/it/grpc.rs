@@ -1,0 +1,5 @@
+//! gRPC calls: whatever happens to a replica, a client gets a status that is true.
+
+mod calling;
+mod ending;
+mod passing;
