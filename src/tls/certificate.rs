@@ -42,7 +42,7 @@ impl Certificate {
         (self.not_before..=self.not_after).contains(&now)
     }
 
-    /// The host itself, without its chain.
+    /// The certificate itself, without its chain.
     pub(super) fn leaf(&self) -> &[u8] {
         self.key.cert.first().map_or(&[], |leaf| leaf)
     }

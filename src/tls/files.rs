@@ -21,7 +21,7 @@ pub(super) type Listing = BTreeMap<PathBuf, Found>;
 /// A file, or what is wrong with a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Its bytes; none of a file that is too large to be read.
+    /// Its bytes, of a file that is too large only the first ones.
     pub(super) content: Result<Vec<u8>, Remedy>,
     /// Whether the options name the file itself, not its directory.
     pub(super) is_named: bool,

@@ -2,7 +2,7 @@
 //!
 //! What else stands in it is passed over: key parameters, requests, text between the blocks.
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Remedy;
@@ -29,8 +29,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, Remedy> {
         ));
     }
     let damaged = |error| {
+        let why = if matches!(error, pem::Error::MissingSectionEnd { .. }) {
+            "its last line is missing"
+        } else if matches!(error, pem::Error::IllegalSectionStart { .. }) {
+            "its first line is damaged"
+        } else {
+            "its content is not base64"
+        };
         Remedy::new(
-            format!("a PEM block cannot be read ({error})"),
+            format!("a PEM block cannot be read: {why}"),
             "copy the whole file again, with the lines that begin with `-----`",
         )
     };

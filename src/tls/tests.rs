@@ -210,7 +210,7 @@ fn a_broken_file_keeps_what_was_read_from_it_last() {
     directory.put("two", &format!("{two}{two_key}"));
     let mut watch = directory.watch();
     let before = "a.test (one), b.test (two)";
-    // A half-written key, another one's key, an empty file of the certificate's name, nonsense.
+    // A half-written key, and one of another certificate.
     for (file, content) in [("one.key", &one_key[..80]), ("one.key", &made(&["x"], 2030).1)] {
         directory.put(file, content);
         directory.look(&mut watch);
