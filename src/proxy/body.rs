@@ -141,7 +141,7 @@ impl Streamed {
 
     /// Whether nothing more will come. A call goes on until its end is known.
     fn is_over(&self) -> bool {
-        self.incoming.is_end_stream() && self.call.as_ref().is_none_or(|call| call.code().is_some())
+        self.incoming.is_end_stream() && self.call.as_ref().is_none_or(|call| !call.lacks_status())
     }
 
     fn poll_replica(&mut self, cx: &mut Context<'_>) -> Polled {

@@ -65,6 +65,11 @@ impl Call {
         self.code
     }
 
+    /// Whether the client cannot have its end yet, though no message may be left.
+    pub const fn lacks_status(&self) -> bool {
+        self.takes_trailers && self.code.is_none()
+    }
+
     /// Whether its end is not the replica's.
     pub const fn is_cut(&self) -> bool {
         self.cut
@@ -83,7 +88,7 @@ impl Call {
             }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.note(frame)))),
             Poll::Ready(Some(Err(error))) if self.takes_trailers => self.end_broken(&error, upload),
-            Poll::Ready(None) if self.takes_trailers && self.code.is_none() => {
+            Poll::Ready(None) if self.lacks_status() => {
                 let malformed = Verdict::of_failure(Failure::Malformed);
                 self.end(Code::Unavailable, NO_STATUS, malformed)
             }

@@ -8,7 +8,7 @@ use http::Response;
 
 use crate::support::{
     Caller, Ingress, Origin, answer, answer_half, answer_with, call_to, eventually, outcome_of,
-    service, soon, status_field,
+    send, service, soon, status_field,
 };
 
 async fn before(replicas: &[std::net::SocketAddr], labels: &str) -> Ingress {
@@ -169,6 +169,17 @@ async fn a_response_that_is_no_grpc_passes_as_it_is() {
     assert_eq!(Caller::of(&ingress).await.ask().await, "503 busy");
     assert_eq!(ingress.calls("Unavailable"), 1);
     assert_eq!(ingress.outcomes(origin.address, "5xx"), 1);
+}
+
+#[tokio::test]
+async fn a_call_over_http1_has_no_place_for_a_status_of_ours() {
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 3\r\n\r\n";
+    let origin = Origin::answering(&format!("{response}all")).await;
+    let ingress = Ingress::before(origin.address).await;
+    let call = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n\r\n";
+    assert_eq!(send(&ingress, call).await.to_string(), "200 all");
+    eventually("it was counted", || ingress.counted(200) == 1).await;
+    assert_eq!(ingress.calls("Unknown"), 1);
 }
 
 /// Two replicas, of which one answers every call with that status, in trailers or alone.
