@@ -4,7 +4,7 @@
 //! The order matters. A client may write `Connection: x-forwarded-for, host`; stripping must come
 //! first, or it would remove what we set.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
     CONNECTION, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
@@ -73,11 +73,13 @@ impl ClientSide {
         if !self.trusted {
             return self.peer;
         }
-        let told = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-        let addresses: Vec<_> = told.flat_map(|list| list.split(',')).map(str::trim).collect();
+        let told = headers.get_all(X_FORWARDED_FOR).iter();
+        // Bytes: what is no text may stand beside an address, and must not hide it.
+        let told = told.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        let addresses: Vec<_> = told.map(address).collect();
         let mut client = self.peer;
         for address in addresses.into_iter().rev() {
-            let Ok(address) = address.parse::<IpAddr>() else {
+            let Some(address) = address else {
                 break;
             };
             client = address.to_canonical();
@@ -87,6 +89,13 @@ impl ClientSide {
         }
         client
     }
+}
+
+/// An address as proxies write it, some of them with the port.
+fn address(told: &[u8]) -> Option<IpAddr> {
+    let told = std::str::from_utf8(told).ok()?.trim();
+    let with_port = || told.parse().map(|address: SocketAddr| address.ip());
+    told.parse().or_else(|_| with_port()).ok()
 }
 
 /// Makes a request's fields those of the request to the replica. `upgrade` is the protocol that

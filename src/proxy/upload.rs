@@ -1,7 +1,8 @@
 //! The body of a request on its way to a replica, kept for a second try as long as that is possible.
 //!
 //! The client's bytes stay in an [`Upload`]; each try reads them through an [`UploadBody`] of its
-//! own. What a try has read is kept up to 64 KiB, so that the next one can begin anew. Whatever the
+//! own. What a try has read is kept up to 64 KiB, so that the next one can begin anew; from then on
+//! the earlier one gets nothing more, though its connection may still be there and ask. Whatever the
 //! client does wrong is noted here, since hyper reports it as an error of the exchange with the
 //! replica, and a replica must never be charged for it.
 
@@ -29,9 +30,13 @@ pub struct Upload(Option<Arc<Mutex<State>>>);
 #[derive(Debug)]
 struct State {
     incoming: Incoming,
-    /// What has been read, if the next try can begin with it.
-    kept: Option<Vec<Bytes>>,
-    kept_bytes: usize,
+    /// The try that has the body now, counted from 1.
+    current: usize,
+    /// What has been read, if the next try can begin with it. In one piece: a client may send a byte
+    /// at a time, or none.
+    kept: Option<Vec<u8>>,
+    /// How many of these bytes the current try has been given.
+    given: usize,
     trailers: Option<http::HeaderMap>,
     received: u64,
     limit: Option<u64>,
@@ -95,8 +100,9 @@ impl Upload {
         }
         Ok(Self(Some(Arc::new(Mutex::new(State {
             incoming,
+            current: 0,
             kept: replayable.then(Vec::new),
-            kept_bytes: 0,
+            given: 0,
             trailers: None,
             received: 0,
             limit,
@@ -110,13 +116,18 @@ impl Upload {
         })))))
     }
 
-    /// The body for one try, from its first byte. It holds on to `stream` until it is through.
+    /// The body for one try, from its first byte; earlier ones get nothing more. It holds on to
+    /// `stream` until it is through.
     pub fn body(&self, stream: Option<Arc<Stream>>) -> UploadBody {
-        let hint = self.lock().map_or_else(
-            || SizeHint::with_exact(0),
-            |state| if state.received == 0 { state.incoming.size_hint() } else { SizeHint::new() },
+        let (number, hint) = self.lock().map_or_else(
+            || (0, SizeHint::with_exact(0)),
+            |mut state| {
+                let unread = state.received == 0;
+                let hint = if unread { state.incoming.size_hint() } else { SizeHint::new() };
+                (state.start_try(), hint)
+            },
         );
-        UploadBody { upload: self.clone(), next: 0, ended: self.0.is_none(), hint, stream }
+        UploadBody { upload: self.clone(), number, ended: self.0.is_none(), hint, stream }
     }
 
     /// Whether there is no body at all.
@@ -129,11 +140,12 @@ impl Upload {
         self.lock().is_none_or(|state| state.kept.is_some() || state.received == 0)
     }
 
-    /// The response head is there and no further try will come: what was kept is let go.
+    /// The response head is there and no further try will come: what was kept is let go, once the
+    /// current try has been given all of it.
     pub fn answered(&self) {
         if let Some(mut state) = self.lock() {
             state.answered = true;
-            state.kept = None;
+            state.let_go();
         }
     }
 
@@ -142,9 +154,7 @@ impl Upload {
     pub fn cancel(&self) {
         if let Some(mut state) = self.lock() {
             state.cancelled = true;
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
+            state.wake();
         }
     }
 
@@ -175,6 +185,36 @@ impl Upload {
 }
 
 impl State {
+    /// Begins another try, and tells the earlier one to end. Returns its number.
+    fn start_try(&mut self) -> usize {
+        self.current = self.current.saturating_add(1);
+        self.given = 0;
+        self.wake();
+        self.current
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// What was read in an earlier try, and has not been given to this one.
+    fn replay(&mut self) -> Option<Bytes> {
+        let rest = self.kept.as_ref()?.get(self.given..).filter(|rest| !rest.is_empty())?;
+        let rest = Bytes::copy_from_slice(rest);
+        self.given = self.given.saturating_add(rest.len());
+        self.let_go();
+        Some(rest)
+    }
+
+    /// Lets go of what was kept, if nobody needs it any more.
+    fn let_go(&mut self) {
+        if self.answered && self.kept.as_ref().is_some_and(|kept| self.given >= kept.len()) {
+            self.kept = None;
+        }
+    }
+
     /// The next frame from the client.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
         if self.cancelled {
@@ -208,22 +248,24 @@ impl State {
         if self.limit.is_some_and(|limit| self.received > limit) {
             return Err(ProxyError::BodyTooLarge);
         }
-        self.keep(&data.clone());
+        Self::keep(&mut self.kept, &mut self.given, data);
         if self.incoming.is_end_stream() {
             self.end();
         }
         Ok(frame)
     }
 
-    fn keep(&mut self, data: &Bytes) {
-        self.kept_bytes = self.kept_bytes.saturating_add(data.len());
-        if self.kept_bytes > MOST_KEPT {
-            self.kept = None;
+    fn keep(kept: &mut Option<Vec<u8>>, given: &mut usize, data: &[u8]) {
+        let Some(so_far) = kept else {
+            return;
+        };
+        if so_far.len().saturating_add(data.len()) > MOST_KEPT {
+            *kept = None;
+            return;
         }
-        if let Some(kept) = &mut self.kept {
-            // A copy: a slice would hold on to the whole buffer that it was read into.
-            kept.push(Bytes::copy_from_slice(data));
-        }
+        // A copy: a slice would hold on to the whole buffer that it was read into.
+        so_far.extend_from_slice(data);
+        *given = so_far.len();
     }
 
     /// The last byte has come: from here on the replica's time counts.
@@ -244,8 +286,8 @@ impl State {
 #[derive(Debug)]
 pub struct UploadBody {
     upload: Upload,
-    /// How many of the kept pieces this try has been given.
-    next: usize,
+    /// Which try this is; 0 if there is no body.
+    number: usize,
     ended: bool,
     hint: SizeHint,
     /// Counts against the connection's streams for as long as it is held.
@@ -265,9 +307,11 @@ impl Body for UploadBody {
         let Some(mut state) = body.upload.lock() else {
             return Poll::Ready(None);
         };
-        if let Some(piece) = state.kept.as_ref().and_then(|kept| kept.get(body.next)) {
-            body.next = body.next.saturating_add(1);
-            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        if body.number != state.current {
+            return Poll::Ready(Some(Err(GivenUp::new())));
+        }
+        if let Some(rest) = state.replay() {
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         if state.stage == Stage::Complete {
             let trailers = state.trailers.clone().filter(|_| !body.ended);
@@ -275,12 +319,8 @@ impl Body for UploadBody {
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let polled = state.poll_next(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() && state.kept.is_some() => {
-                body.next = body.next.saturating_add(1);
-            }
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => body.ended = true,
-            Poll::Ready(_) | Poll::Pending => {}
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            body.ended = frame.is_trailers();
         }
         drop(state);
         polled

@@ -110,6 +110,24 @@ fn a_trusted_proxy_is_believed_and_added_to() {
 }
 
 #[test]
+fn the_address_that_a_trusted_proxy_adds_counts_whatever_the_client_wrote_before_it() {
+    let trusted = "192.0.2.0/24 10.0.0.0/8";
+    let check = |told: &[u8], expected: &str| {
+        let mut headers = HeaderMap::new();
+        headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(told).unwrap());
+        let found = client(trusted).client(&headers, &networks(trusted));
+        assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{}", told.escape_ascii());
+    };
+    check(b"6.6.6.6", "6.6.6.6");
+    check(b"\xff, 6.6.6.6", "6.6.6.6");
+    check(b"10.0.0.9, 6.6.6.6, 10.0.0.1", "6.6.6.6");
+    check(b"6.6.6.6:40000", "6.6.6.6");
+    check(b"[2001:db8::6]:40000, 10.0.0.1", "2001:db8::6");
+    check(b"::ffff:6.6.6.6", "6.6.6.6");
+    check(b"6.6.6.6, what, 10.0.0.1", "10.0.0.1");
+}
+
+#[test]
 fn an_upgrade_is_passed_on_only_when_it_is_meant_to_be() {
     let given = "
         Connection: Upgrade

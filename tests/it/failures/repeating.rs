@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::support::{Ingress, Origin, check, get, send, service};
+use crate::support::{Ingress, Origin, Wire, check, eventually, get, send, service};
 
 /// A replica that resets the connection as soon as it has read a request; and how many it read.
 async fn resetting() -> (Origin, Arc<AtomicUsize>) {
@@ -138,4 +138,43 @@ async fn what_is_not_http_is_answered_502_and_not_asked_for_again() {
     let ingress = Ingress::before(origin.address).await;
     check(&ingress, "a", "/", "502 502 Bad Gateway (bad_response)").await;
     assert_eq!(count.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_try_whose_answer_was_thrown_away_takes_nothing_of_the_body_from_the_next() {
+    let tries = Arc::<AtomicUsize>::default();
+    let replica = async || {
+        let tries = Arc::clone(&tries);
+        Origin::scripted(move |mut wire| {
+            let tries = Arc::clone(&tries);
+            async move {
+                let Some(head) = wire.next_head().await else { return };
+                let first = tries.fetch_add(1, SeqCst) == 0;
+                if first {
+                    // It refuses the request at once, and reads and writes on as if it had not.
+                    wire.write("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n").await;
+                    eventually("a second try", || tries.load(SeqCst) == 2).await;
+                    wire.write("busy").await;
+                }
+                let body = wire.body(&head).await;
+                let length = format!("{}", body.len());
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length.len());
+                wire.write(format!("{head}{length}")).await;
+            }
+        })
+        .await
+    };
+    let (one, other) = (replica().await, replica().await);
+    let labels = "hiveway.retry.on=503";
+    let ingress = Ingress::start([service("shop", labels, &[one.address, other.address])]).await;
+    let mut client = Wire::to(ingress.address).await;
+    let head = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write(format!("{head}2\r\nhe\r\n")).await;
+    eventually("a second try", || tries.load(SeqCst) == 2).await;
+    for _ in 0..100 {
+        client.write(format!("400\r\n{}\r\n", "x".repeat(1024))).await;
+        tokio::task::yield_now().await;
+    }
+    client.write("0\r\n\r\n").await;
+    assert_eq!(client.reply().await.to_string(), format!("200 {}", 2 + 100 * 1024));
 }
