@@ -106,6 +106,11 @@ pub(crate) struct Deployed {
 }
 
 impl Deployed {
+    /// A service that was made by other means, to be removed like the others.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned() }
+    }
+
     /// `docker service update ARGS...`; returns when Docker has taken the order.
     pub(crate) fn update(&self, args: &[&str]) {
         let fixed = ["service", "update", "--quiet", "--detach", "--no-resolve-image"];

@@ -26,6 +26,7 @@ mod load;
 mod report;
 
 mod client;
+mod crowd;
 mod docker;
 mod lab;
 
