@@ -193,29 +193,33 @@ impl<'c> Compilation<'c> {
             .filter_map(|name| self.previous.good.get(&(service.id.clone(), name)).cloned());
         let specs: Vec<_> = parsed.routes.into_iter().chain(kept).collect();
         for spec in specs {
-            let key = (service.id.clone(), spec.name.clone());
-            self.next.good.insert(key, spec.clone());
             if spec.instance.is_none() || spec.instance == self.edge.instance {
                 self.add_route(service, spec);
             }
         }
     }
 
+    /// Adds a route, or its last good form if port or network of this one cannot be told.
     fn add_route(&mut self, service: &'c SwarmService, spec: RouteSpec) {
-        match target::resolve(service, &spec.target, self.edge) {
-            Ok((key, source)) => {
-                let name = format!("{}/{}", service.name, spec.name);
-                let upstream = self.upstream(key, service, source);
-                let counters = self.counters.get(&*name).map(|kept| Arc::clone(kept));
-                let counters = counters.unwrap_or_else(|| Arc::new(PerCore::new(self.edge.cores)));
-                let route = Arc::new(Route { name, spec, upstream, counters });
-                self.claims.add(service, &route);
-                self.next.routes.push(route);
-            }
-            Err(diagnostic) => {
-                self.next.diagnostics.insert(*diagnostic);
-            }
-        }
+        let key = (service.id.clone(), spec.name.clone());
+        let resolved = target::resolve(service, &spec.target, self.edge).map(|found| (found, spec));
+        let resolved = resolved.or_else(|complaint| {
+            self.next.diagnostics.insert(*complaint);
+            let good = self.previous.good.get(&key).ok_or(())?;
+            let found = target::resolve(service, &good.target, self.edge).map_err(drop)?;
+            Ok::<_, ()>((found, good.clone()))
+        });
+        let Ok(((upstream, source), spec)) = resolved else {
+            return;
+        };
+        let name = format!("{}/{}", service.name, spec.name);
+        let upstream = self.upstream(upstream, service, source);
+        let counters = self.counters.get(&*name).map(|kept| Arc::clone(kept));
+        let counters = counters.unwrap_or_else(|| Arc::new(PerCore::new(self.edge.cores)));
+        self.next.good.insert(key, spec.clone());
+        let route = Arc::new(Route { name, spec, upstream, counters });
+        self.claims.add(service, &route);
+        self.next.routes.push(route);
     }
 
     /// The upstream of this key: that of another route, that of the previous table, or a new one.

@@ -206,7 +206,9 @@ async fn connect(
             Ok(stream)
         }
         Ok(Err(error)) => {
-            report(upstream, endpoint, endpoint.health.refused());
+            if !is_own_fault(&error) {
+                report(upstream, endpoint, endpoint.health.refused());
+            }
             Err(DialError::Unreachable(error))
         }
         Err(_) => {
@@ -214,6 +216,16 @@ async fn connect(
             Err(DialError::TimedOut)
         }
     }
+}
+
+/// Whether a connection failed for want of something here, which says nothing about the replica:
+/// file descriptors, memory, or local ports.
+fn is_own_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, PermissionDenied};
+    /// EMFILE and ENFILE have no kind of their own.
+    const TOO_MANY_FILES: [i32; 2] = [24, 23];
+    matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | PermissionDenied)
+        || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code))
 }
 
 /// Marks an endpoint as suspect while a dial to it is overdue.

@@ -207,6 +207,18 @@ fn a_wrong_label_costs_its_own_route_only_and_the_last_good_form_is_kept() {
 }
 
 #[test]
+fn a_network_that_is_not_there_costs_a_route_nothing_that_it_had() {
+    let good = compile("a_web: port=80 host=a.test");
+    let services = inventory("a_web: port=80 host=a.test network=lan");
+    let snapshot = Snapshot::compile(&services, &edge(), &good);
+    check(&snapshot, "a.test/", "a_web/default");
+    assert_eq!(snapshot.complaints("a_web", Severity::Error), 1);
+    // The good form is remembered, not the wrong one.
+    let again = Snapshot::compile(&services, &edge(), &snapshot);
+    check(&again, "a.test/", "a_web/default");
+}
+
+#[test]
 fn what_survives_a_change_keeps_its_upstream_and_its_counts() {
     let before = compile("a_web: port=80 host=a.test");
     let after = Snapshot::compile(
