@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tower::{BoxError, Service, ServiceBuilder};
 use tracing::{debug, warn};
 
+use crate::listener::PAUSE_AFTER_ERROR;
 use crate::metrics::{Metrics, Sources};
 
 /// A request head that takes longer is not waited for.
@@ -39,8 +40,6 @@ const CONNECTION_TIME: Duration = Duration::from_secs(30);
 const ANSWERS_AT_ONCE: usize = 16;
 /// Bytes of a request head.
 const HEAD_SIZE: usize = 16 << 10;
-/// With no file descriptors left an accept would fail again at once, for ever.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
 type Answer = Response<Full<Bytes>>;
 

@@ -33,7 +33,10 @@ use crate::tls::{self, Terms, TlsStream};
 const BACKLOG: i32 = 4096;
 
 /// After a failed accept: with no file descriptors left it would fail again at once, for ever.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+pub const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// Between two looks at a preface of which only a part has come.
+const PAUSE_IN_PREFACE: Duration = Duration::from_millis(10);
 
 /// When the edge ends, a connection on which nothing has come has that long: it may just have been
 /// made, with its first request on the way.
@@ -261,7 +264,7 @@ async fn begins_like_http2(core: &Core, stream: &TcpStream, activity: &Activity)
             return Some(false);
         }
         // Part of the preface: what is there stays readable, so there is nothing to wait for.
-        sleep(PAUSE_AFTER_ERROR).await;
+        sleep(PAUSE_IN_PREFACE).await;
         if poll_fn(|cx| Poll::Ready(gives_up(cx))).await {
             return None;
         }

@@ -105,9 +105,7 @@ impl Proxy {
             id_prefix: fastrand::u64(..),
         }
     }
-}
 
-impl Proxy {
     /// Whether a connection is to be ended after what is under way on it. HTTP/2 can say so at any
     /// time; an idle connection of HTTP/1 is closed only at last, since a request may be on its way.
     pub fn asks_to_go(&self, http2: bool) -> bool {
@@ -233,9 +231,9 @@ impl Client {
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
         let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
         let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
-        let upload = upload(&route, &head, incoming, &deadline)?;
-        account.uploads(&upload);
         let grpc = account.speaks_grpc();
+        let upload = upload(&route, &head, grpc, incoming, &deadline)?;
+        account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
         let answer = self.ask(&route, outgoing, &deadline, call.as_ref()).await;
@@ -361,12 +359,13 @@ impl Client {
 fn upload(
     route: &Route,
     head: &request::Parts,
+    grpc: bool,
     incoming: Incoming,
     deadline: &Deadline,
 ) -> Result<Upload, ProxyError> {
     let policy = route.policy();
     let replayable = route.upstream.key.protocol.is_http2()
-        || (exchange::is_idempotent(&head.method) && policy.retry.attempts > 0);
+        || exchange::is_repeatable(&head.method, route, grpc);
     Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
 }
 

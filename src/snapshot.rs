@@ -160,6 +160,12 @@ impl Snapshot {
     pub fn find<'r>(&self, listener: usize, head: &Head<'r>) -> Option<Found<'_, 'r, Split>> {
         self.routers.get(listener)?.find(head)
     }
+
+    /// Whether any diagnostic of this severity stands against the service.
+    pub fn complaints(&self, service: &str, severity: Severity) -> usize {
+        let of_service = self.diagnostics.iter().filter(|found| found.service == service);
+        of_service.filter(|found| found.severity == severity).count()
+    }
 }
 
 /// A snapshot in the making.
@@ -242,14 +248,6 @@ impl<'c> Compilation<'c> {
         self.next.routers = routers;
         self.next.diagnostics.extend(diagnostics);
         self.next
-    }
-}
-
-impl Snapshot {
-    /// Whether any diagnostic of this severity stands against the service.
-    pub fn complaints(&self, service: &str, severity: Severity) -> usize {
-        let of_service = self.diagnostics.iter().filter(|found| found.service == service);
-        of_service.filter(|found| found.severity == severity).count()
     }
 }
 

@@ -66,8 +66,7 @@ pub struct Answer {
 }
 
 impl Outgoing {
-    /// A request with its fields prepared, to be sent to `path_and_query`. Of a `grpc` call nobody
-    /// knows but its application whether it may run twice, whatever its method.
+    /// A request with its fields prepared, to be sent to `path_and_query`.
     pub fn new(
         mut head: request::Parts,
         upload: Upload,
@@ -87,9 +86,7 @@ impl Outgoing {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         head.uri = uri(target, path_and_query, protocol);
-        let retry = &route.policy().retry;
-        let wanted = retry.attempts > 0 && !retry.on.is_empty();
-        let repeatable = is_idempotent(&head.method) && !grpc && wanted;
+        let repeatable = is_repeatable(&head.method, route, grpc);
         let copied = repeatable || protocol.is_http2();
         let upgrades = head.headers.contains_key(UPGRADE);
         let limit = route.policy().timeouts.response_header;
@@ -115,26 +112,7 @@ impl Outgoing {
     fn can_begin_anew(&self) -> bool {
         self.head.is_some() && self.upload.can_begin_anew()
     }
-}
 
-/// Methods that may be sent again without proof that they never ran.
-pub fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-/// Origin form for HTTP/1; HTTP/2 carries scheme and authority beside the path.
-fn uri(target: &Target, path_and_query: PathAndQuery, protocol: Protocol) -> Uri {
-    if protocol == Protocol::Http {
-        return Uri::from(path_and_query);
-    }
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(target.authority.clone());
-    parts.path_and_query = Some(path_and_query);
-    Uri::from_parts(parts).unwrap_or_default()
-}
-
-impl Outgoing {
     /// Whether the request goes again after a failure, to another endpoint if there is one.
     fn may_follow(&mut self, failure: Failure, route: &Route) -> bool {
         let wanted = match failure {
@@ -174,6 +152,29 @@ impl Outgoing {
         }
         allowed
     }
+}
+
+/// Whether a request may be sent again without proof that it never ran: by its method (RFC 9110,
+/// section 9.2.2), and by its route. Of a `grpc` call nobody but its application knows.
+pub fn is_repeatable(method: &Method, route: &Route, grpc: bool) -> bool {
+    let retry = &route.policy().retry;
+    let idempotent = matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    );
+    idempotent && !grpc && retry.attempts > 0 && !retry.on.is_empty()
+}
+
+/// Origin form for HTTP/1; HTTP/2 carries scheme and authority beside the path.
+fn uri(target: &Target, path_and_query: PathAndQuery, protocol: Protocol) -> Uri {
+    if protocol == Protocol::Http {
+        return Uri::from(path_and_query);
+    }
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(target.authority.clone());
+    parts.path_and_query = Some(path_and_query);
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 impl Core {

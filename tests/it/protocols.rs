@@ -8,14 +8,20 @@ use tokio::net::TcpStream;
 
 use crate::support::{H2, Ingress, Origin, Wire, check, eventually, service, soon, text_of};
 
-#[tokio::test]
-async fn clients_and_replicas_may_speak_different_versions() {
+/// An edge before two replicas: `one.test` speaks HTTP/1, `two.test` HTTP/2.
+async fn one_of_each() -> (Ingress, [Origin; 2]) {
     let (one, two) = (Origin::named("one").await, Origin::h2("two").await);
     let ingress = Ingress::start([
         service("one", "hiveway.host=one.test", &[one.address]),
         service("two", "hiveway.host=two.test hiveway.protocol=h2c", &[two.address]),
     ])
     .await;
+    (ingress, [one, two])
+}
+
+#[tokio::test]
+async fn clients_and_replicas_may_speak_different_versions() {
+    let (ingress, _replicas) = one_of_each().await;
     check(&ingress, "one.test", "/x?y", "200 one: GET /x?y").await;
     check(&ingress, "two.test", "/x?y", "200 two: GET /x?y").await;
     let client = H2::to(ingress.address).await;
@@ -25,12 +31,7 @@ async fn clients_and_replicas_may_speak_different_versions() {
 
 #[tokio::test]
 async fn bodies_pass_between_versions() {
-    let (one, two) = (Origin::named("one").await, Origin::h2("two").await);
-    let ingress = Ingress::start([
-        service("one", "hiveway.host=one.test", &[one.address]),
-        service("two", "hiveway.host=two.test hiveway.protocol=h2c", &[two.address]),
-    ])
-    .await;
+    let (ingress, _replicas) = one_of_each().await;
     let client = H2::to(ingress.address).await;
     for (host, method) in [("one", "POST"), ("two", "POST"), ("one", "GET"), ("two", "GET")] {
         let request = Request::builder().method(method).uri(format!("http://{host}.test/"));
@@ -47,12 +48,7 @@ async fn bodies_pass_between_versions() {
 
 #[tokio::test]
 async fn hundreds_of_streams_share_a_connection_and_wait_for_each_other_in_vain() {
-    let (one, two) = (Origin::named("one").await, Origin::h2("two").await);
-    let ingress = Ingress::start([
-        service("one", "hiveway.host=one.test", &[one.address]),
-        service("two", "hiveway.host=two.test hiveway.protocol=h2c", &[two.address]),
-    ])
-    .await;
+    let (ingress, [_one, two]) = one_of_each().await;
     let client = H2::to(ingress.address).await;
     for host in ["one", "two"] {
         let urls: Vec<_> = (0..300).map(|n| format!("http://{host}.test/{n}")).collect();
