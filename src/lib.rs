@@ -17,6 +17,7 @@ pub mod labels;
 pub mod services_file;
 pub mod stack_file;
 pub mod grpc;
+pub mod http1;
 pub mod health;
 pub mod counters;
 pub mod retry;

@@ -12,10 +12,13 @@ pub mod error;
 pub mod exchange;
 pub mod failure;
 pub mod headers;
+pub mod http1;
+pub mod lease;
 pub mod outcome;
 pub mod pool;
 pub mod relay;
 mod rewrite;
+pub mod send;
 pub mod upgrade;
 pub mod upload;
 
@@ -240,7 +243,7 @@ impl Client {
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
-            answer.response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+            answer.head.headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
         relay::respond(&route, answer, upload, upgrade, deadline, call)

@@ -3,27 +3,33 @@
 //! What a request holds for as long as it lasts rides in here: a response's head comes long before
 //! its last byte, and a client may leave at any moment in between.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::deadline::Deadline;
 use crate::proxy::account::Account;
 use crate::proxy::call::{Call, Polled};
-use crate::proxy::pool::Lease;
+use crate::proxy::lease::Lease;
 use crate::proxy::upload::Upload;
 use crate::upstream::InFlight;
 
 /// Why a response breaks off in the middle.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The connection to the replica broke.
+    /// The stream of the replica broke.
     #[error("the replica's response broke off")]
     Replica(#[source] hyper::Error),
+    /// The connection to the replica broke.
+    #[error("the replica's response broke off")]
+    Broken(#[source] io::Error),
+    /// It is not framed as its head says.
+    #[error("the replica's response is malformed")]
+    Malformed,
     /// The replica ended the stream before its response was complete.
     #[error("the replica's response was cut short")]
     CutShort,
@@ -48,15 +54,10 @@ enum Content {
 /// A replica's bytes, and what is given back after the last one.
 #[derive(Debug)]
 pub struct Streamed {
-    /// The bytes.
-    pub incoming: Incoming,
-    /// The connection; it takes further requests once this one's response is through.
+    /// The bytes, and their connection; it takes further requests once all of them have come.
     pub lease: Option<Lease>,
     /// The request's body, which may be still on its way.
     pub upload: Upload,
-    /// Whether a clean end is told apart from a broken one by the protocol, not by hyper: an HTTP/2
-    /// stream that is reset without an error looks finished.
-    pub framed: bool,
     /// Counts as load until the end.
     pub in_flight: InFlight,
     /// The longest pause.
@@ -141,19 +142,20 @@ impl Streamed {
 
     /// Whether nothing more will come. A call goes on until its end is known.
     fn is_over(&self) -> bool {
-        self.incoming.is_end_stream() && self.call.as_ref().is_none_or(|call| !call.lacks_status())
+        self.lease.as_ref().is_none_or(Lease::is_over)
+            && self.call.as_ref().is_none_or(|call| !call.lacks_status())
     }
 
     fn poll_replica(&mut self, cx: &mut Context<'_>) -> Polled {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(lease) = &mut self.lease else {
+            return Poll::Ready(None);
+        };
+        match lease.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.set(Some(self.idle));
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Replica(error)))),
-            Poll::Ready(None) if self.framed && !self.incoming.is_end_stream() => {
-                Poll::Ready(Some(Err(BodyError::CutShort)))
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(None) => {
                 self.give_back();
                 Poll::Ready(None)
@@ -205,7 +207,9 @@ impl HttpBody for Body {
             Content::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Content::Streamed(streamed) => streamed.incoming.size_hint(),
+            Content::Streamed(streamed) => {
+                streamed.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), Lease::size_hint)
+            }
         }
     }
 }

@@ -120,7 +120,8 @@ impl Call {
             );
         }
         let failure = match error {
-            BodyError::Replica(_) | BodyError::CutShort => Failure::Reset,
+            BodyError::Replica(_) | BodyError::Broken(_) | BodyError::CutShort => Failure::Reset,
+            BodyError::Malformed => Failure::Malformed,
             BodyError::Idle => Failure::Timeout,
         };
         self.end(Code::Unavailable, &error.to_string(), Verdict::of_failure(failure))

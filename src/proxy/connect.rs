@@ -212,7 +212,7 @@ impl Core {
         match upstream.key.protocol {
             Protocol::Http => {
                 let connection = dial::http1(self.index, upstream, endpoint, limit).await?;
-                Ok(Connection::Http1(connection))
+                Ok(Connection::Http1(Box::new(connection)))
             }
             Protocol::H2c | Protocol::Grpc => {
                 let stream = self.pools.open_stream(self.index, endpoint, keep, clock::now());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,7 +16,8 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::health::Transition;
-use crate::proxy::pool::{Http1, Signals};
+use crate::proxy::http1::{Http1, OpenConnection};
+use crate::proxy::pool::Signals;
 use crate::proxy::upload::UploadBody;
 use crate::upstream::{Endpoint, Upstream};
 
@@ -58,17 +59,7 @@ pub async fn http1(
     limit: Duration,
 ) -> Result<Http1, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
-    let handshake = http1::Builder::new().handshake::<_, UploadBody>(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(DialError::Handshake)?;
-    let open = OpenConnection::count(endpoint);
-    tokio::spawn(async move {
-        let _open = open;
-        if let Err(error) = connection.with_upgrades().await {
-            debug!(%error, "connection to replica ended");
-        }
-    });
-    let endpoint = Arc::clone(endpoint);
-    Ok(Http1 { sender, endpoint, core, born: clock::now(), requests: 0 })
+    Ok(Http1::new(stream, endpoint, core, clock::now()))
 }
 
 /// A new HTTP/2 connection in clear text, by prior knowledge.
@@ -241,22 +232,6 @@ impl<'e> Overdue<'e> {
 impl Drop for Overdue<'_> {
     fn drop(&mut self) {
         self.0.health.overdue_dial_ended();
-    }
-}
-
-/// Counts a connection for as long as it is open.
-struct OpenConnection(Arc<Endpoint>);
-
-impl OpenConnection {
-    fn count(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.connections.fetch_add(1, Relaxed);
-        Self(Arc::clone(endpoint))
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
     }
 }
 

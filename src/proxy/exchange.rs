@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
-use http_body::Body as _;
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
 use crate::clock;
 use crate::deadline::Deadline;
@@ -21,9 +19,11 @@ use crate::proxy::call;
 use crate::proxy::error::ProxyError;
 use crate::proxy::failure::Failure;
 use crate::proxy::headers;
+use crate::proxy::http1::Http1;
+use crate::proxy::lease::{Lease, Source};
 use crate::proxy::outcome::{Outcome, Verdict};
-use crate::proxy::pool::{Connection, Http1, Lease, Stream};
-use crate::proxy::upload::{Upload, UploadBody};
+use crate::proxy::pool::{Connection, Stream};
+use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::spec::{Protocol, RetryOn};
 use crate::upstream::{Endpoint, EndpointId, InFlight};
@@ -35,12 +35,8 @@ const MOST_UNSENT: usize = 8;
 /// A request on its way to a replica.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// With the try that is under way, if that was not given a copy.
-    head: Option<request::Parts>,
+    head: request::Parts,
     upload: Upload,
-    /// Whether a failed try leaves the head behind. HTTP/1 hands back what it has not written, but
-    /// HTTP/2 never does.
-    copied: bool,
     /// Time for the response head; an upgrade may take as long as it likes.
     answer_within: Option<Duration>,
     /// Whether it goes again when a connection breaks, and it cannot be known whether it ran.
@@ -55,9 +51,9 @@ pub struct Outgoing {
 /// A response head, and what its body holds on to.
 #[derive(Debug)]
 pub struct Answer {
-    /// The replica's response.
-    pub response: Response<Incoming>,
-    /// The connection that its body comes on.
+    /// The head of the replica's response.
+    pub head: response::Parts,
+    /// Its body, and the connection that it comes on.
     pub lease: Lease,
     /// The request counts as load until the body is through.
     pub in_flight: InFlight,
@@ -87,13 +83,11 @@ impl Outgoing {
         }
         head.uri = uri(target, path_and_query, protocol);
         let repeatable = is_repeatable(&head.method, route, grpc);
-        let copied = repeatable || protocol.is_http2();
         let upgrades = head.headers.contains_key(UPGRADE);
         let limit = route.policy().timeouts.response_header;
         Self {
-            head: Some(head),
+            head,
             upload,
-            copied,
             answer_within: limit.filter(|_| !upgrades),
             repeatable,
             grpc,
@@ -103,22 +97,12 @@ impl Outgoing {
         }
     }
 
-    /// The request for one try; none if an earlier one has used it up.
-    fn request(&mut self, stream: Option<Arc<Stream>>) -> Option<Request<UploadBody>> {
-        let head = if self.copied { self.head.clone() } else { self.head.take() };
-        Some(Request::from_parts(head?, self.upload.body(stream)))
-    }
-
-    fn can_begin_anew(&self) -> bool {
-        self.head.is_some() && self.upload.can_begin_anew()
-    }
-
     /// Whether the request goes again after a failure, to another endpoint if there is one.
     fn may_follow(&mut self, failure: Failure, route: &Route) -> bool {
         let wanted = match failure {
             Failure::NotProcessed => {
                 self.unsent = self.unsent.saturating_add(1);
-                return self.unsent <= MOST_UNSENT && self.can_begin_anew();
+                return self.unsent <= MOST_UNSENT && self.upload.can_begin_anew();
             }
             Failure::Client(_) | Failure::Malformed => return false,
             Failure::Reset | Failure::Stale => RetryOn::Reset,
@@ -144,7 +128,7 @@ impl Outgoing {
         let retry = &route.policy().retry;
         let allowed = retry.on.contains(&wanted)
             && self.repeatable
-            && self.can_begin_anew()
+            && self.upload.can_begin_anew()
             && self.attempts < retry.attempts
             && route.upstream.retry_budget.spend(clock::now());
         if allowed {
@@ -197,13 +181,14 @@ impl Core {
             outgoing.tried.push(connected.endpoint.id);
             let started = clock::now();
             match self.send(route, connected.connection, &mut outgoing, deadline).await {
-                Ok((response, lease)) => {
-                    let status = response.status();
+                Ok((head, lease)) => {
+                    let status = head.status;
                     self.note_head(&connected.endpoint, started);
-                    let outcome = self.judge(route, &connected.endpoint, &response, outgoing.grpc);
+                    let outcome =
+                        self.judge(route, &connected.endpoint, &head, &lease, outgoing.grpc);
                     if !outgoing.may_replace(status, route) {
                         outgoing.upload.answered();
-                        return Ok(Answer { response, lease, in_flight, outcome });
+                        return Ok(Answer { head, lease, in_flight, outcome });
                     }
                     self.note_retry(&connected.endpoint, "status");
                 }
@@ -223,14 +208,15 @@ impl Core {
         self: &Arc<Self>,
         route: &Arc<Route>,
         endpoint: &Arc<Endpoint>,
-        response: &Response<Incoming>,
+        head: &response::Parts,
+        lease: &Lease,
         grpc: bool,
     ) -> Option<Outcome> {
-        let verdict = if !grpc || !call::is_answer(response.headers()) {
-            Verdict::of_http(response.status())
-        } else if let Some(code) = Code::of(response.headers()) {
+        let verdict = if !grpc || !call::is_answer(&head.headers) {
+            Verdict::of_http(head.status)
+        } else if let Some(code) = Code::of(&head.headers) {
             Verdict::of_grpc(code)
-        } else if response.body().is_end_stream() {
+        } else if lease.is_over() {
             Verdict::of_failure(Failure::Malformed)
         } else {
             return Some(Outcome::pending(self, route, endpoint));
@@ -246,17 +232,16 @@ impl Core {
         connection: Connection,
         outgoing: &mut Outgoing,
         deadline: &Deadline,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    ) -> Result<(response::Parts, Lease), Failure> {
         deadline.set(outgoing.upload.longest_pause().or(outgoing.answer_within));
-        let (sent, connection) = match connection {
+        let sent = match connection {
             Connection::Http1(http1) => send_http1(http1, outgoing, deadline).await,
             Connection::Http2(stream) => send_http2(stream, outgoing, deadline).await,
         };
         deadline.set(None);
         match sent {
-            Ok(response) => {
-                let keep = route.policy().keepalive;
-                Ok((response, Lease::new(connection, keep, &self.pools)))
+            Ok((head, source)) => {
+                Ok((head, Lease::new(source, route.policy().keepalive, &self.pools)))
             }
             // A broken body of the client's looks like a broken exchange with the replica.
             Err(failure) => Err(outgoing.upload.client_error().map_or(failure, Failure::Client)),
@@ -274,57 +259,49 @@ pub async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Out
     .await
 }
 
-type Sent = Result<Response<Incoming>, Failure>;
+type Sent = Result<(response::Parts, Source), Failure>;
 
-async fn send_http1(
-    mut http1: Http1,
-    outgoing: &mut Outgoing,
-    deadline: &Deadline,
-) -> (Sent, Connection) {
+async fn send_http1(mut http1: Box<Http1>, outgoing: &Outgoing, deadline: &Deadline) -> Sent {
     let reused = http1.requests > 0;
-    http1.requests = http1.requests.saturating_add(1);
     if reused && !outgoing.repeatable {
-        // hyper writes before it looks whether the replica has closed the connection meanwhile, and
-        // this request cannot be repeated then. One turn of the runtime lets it look first.
+        // The replica may just have closed the connection, and this request cannot be repeated then.
+        // One turn of the runtime lets it tell.
         tokio::task::yield_now().await;
+        if http1.is_spoiled() {
+            return Err(Failure::NotProcessed);
+        }
     }
-    let Some(request) = outgoing.request(None) else {
-        return (Err(Failure::NotProcessed), Connection::Http1(http1));
+    http1.start(&outgoing.head, outgoing.upload.body(None));
+    let answered = poll_fn(|cx| http1.poll_head(cx, &outgoing.head.method));
+    let Some(answered) = in_time(answered, deadline).await else {
+        return Err(overdue(outgoing));
     };
-    let sent = match in_time(http1.sender.try_send_request(request), deadline).await {
+    let answered = answered?;
+    let (mut head, ()) = Response::new(()).into_parts();
+    (head.status, head.headers) = (answered.status, answered.headers);
+    if reused && closes_idle(&head) {
         // Some servers say so when a connection has been idle for too long; nobody read the request.
-        Some(Ok(response)) if reused && closes_idle(&response) => Err(Failure::Stale),
-        Some(Ok(response)) => Ok(response),
-        Some(Err(mut error)) => match error.take_message() {
-            Some(unsent) => {
-                outgoing.head = Some(unsent.into_parts().0);
-                Err(Failure::NotProcessed)
-            }
-            None => Err(Failure::of(error.error(), reused)),
-        },
-        None => Err(overdue(outgoing)),
-    };
-    (sent, Connection::Http1(http1))
+        return Err(Failure::Stale);
+    }
+    Ok((head, Source::Http1(http1)))
 }
 
-async fn send_http2(
-    stream: Arc<Stream>,
-    outgoing: &mut Outgoing,
-    deadline: &Deadline,
-) -> (Sent, Connection) {
-    let request = outgoing.request(Some(Arc::clone(&stream)));
-    let (Some(mut sender), Some(request)) = (stream.made_sender(), request) else {
-        return (Err(Failure::NotProcessed), Connection::Http2(stream));
-    };
-    let sent = match in_time(sender.try_send_request(request), deadline).await {
-        Some(Ok(response)) => Ok(response),
+async fn send_http2(stream: Arc<Stream>, outgoing: &Outgoing, deadline: &Deadline) -> Sent {
+    let mut sender = stream.made_sender().ok_or(Failure::NotProcessed)?;
+    let body = outgoing.upload.body(Some(Arc::clone(&stream)));
+    // HTTP/2 never hands a request back.
+    let request = Request::from_parts(outgoing.head.clone(), body);
+    match in_time(sender.try_send_request(request), deadline).await {
+        Some(Ok(response)) => {
+            let (head, incoming) = response.into_parts();
+            Ok((head, Source::Http2(incoming, stream)))
+        }
         Some(Err(mut error)) => match error.take_message() {
             Some(_) => Err(Failure::NotProcessed),
-            None => Err(Failure::of(error.error(), false)),
+            None => Err(Failure::of(error.error())),
         },
         None => Err(overdue(outgoing)),
-    };
-    (sent, Connection::Http2(stream))
+    }
 }
 
 /// Time is up: the client's fault while its body is awaited, else the replica's.
@@ -336,7 +313,7 @@ fn overdue(outgoing: &Outgoing) -> Failure {
     }
 }
 
-fn closes_idle(response: &Response<Incoming>) -> bool {
-    response.status() == StatusCode::REQUEST_TIMEOUT
-        && response.headers().get(CONNECTION).is_some_and(|value| value == "close")
+fn closes_idle(head: &response::Parts) -> bool {
+    head.status == StatusCode::REQUEST_TIMEOUT
+        && head.headers.get(CONNECTION).is_some_and(|value| value == "close")
 }

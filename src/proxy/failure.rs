@@ -29,16 +29,14 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What an error of hyper's client means that did not hand the request back. `reused` says
-    /// whether an HTTP/1 connection had served another request before.
-    pub fn of(error: &hyper::Error, reused: bool) -> Self {
+    /// What an error of hyper's client means that did not hand the request back.
+    pub fn of(error: &hyper::Error) -> Self {
         match h2_error(error) {
             Some(h2) if h2.is_remote() && h2.is_go_away() => Self::NotProcessed,
             Some(h2) if h2.is_remote() && h2.reason() == Some(Reason::REFUSED_STREAM) => {
                 Self::NotProcessed
             }
             _ if error.is_parse() => Self::Malformed,
-            _ if reused => Self::Stale,
             _ => Self::Reset,
         }
     }

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use foldhash::HashMap;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::sync::OnceCell;
 
 use crate::proxy::dial::DialError;
+use crate::proxy::http1::Http1;
 use crate::proxy::upload::UploadBody;
 use crate::spec::KeepAlive;
 use crate::timestamp::Timestamp;
@@ -41,25 +42,10 @@ pub const SWEEP: Duration = Duration::from_millis(250);
 /// A connection to a replica, ready for a request.
 #[derive(Debug)]
 pub enum Connection {
-    /// For one request at a time.
-    Http1(Http1),
+    /// For one request at a time. Boxed: it is handed from one to the next.
+    Http1(Box<Http1>),
     /// For many at once; this is one of its streams.
     Http2(Arc<Stream>),
-}
-
-/// An HTTP/1 connection.
-#[derive(Debug)]
-pub struct Http1 {
-    /// Takes the next request.
-    pub sender: http1::SendRequest<UploadBody>,
-    /// Where it leads.
-    pub endpoint: Arc<Endpoint>,
-    /// The core on which its bytes are read and written.
-    pub core: usize,
-    /// When it was made.
-    pub born: Timestamp,
-    /// Requests it has taken.
-    pub requests: u64,
 }
 
 /// What the replica says about an HTTP/2 connection. Apart from [`Http2`], which whoever reads the
@@ -186,13 +172,13 @@ struct Kept {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Http1,
+    connection: Box<Http1>,
     expires: Timestamp,
 }
 
 impl Idle {
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.expires <= now || self.connection.sender.is_closed()
+    fn is_over(&mut self, now: Timestamp) -> bool {
+        self.expires <= now || self.connection.is_spoiled()
     }
 }
 
@@ -214,7 +200,7 @@ impl Pools {
         endpoint: &Endpoint,
         may_borrow: bool,
         now: Timestamp,
-    ) -> Option<Http1> {
+    ) -> Option<Box<Http1>> {
         if endpoint.idle_connections.load(Relaxed) == 0 {
             return None;
         }
@@ -229,7 +215,7 @@ impl Pools {
     }
 
     /// Another core's connection. A core that is busy with its own is passed over.
-    fn borrow(&self, core: usize, endpoint: EndpointId, now: Timestamp) -> Option<Http1> {
+    fn borrow(&self, core: usize, endpoint: EndpointId, now: Timestamp) -> Option<Box<Http1>> {
         let others = self.shards.iter().enumerate().filter(|(other, _)| *other != core);
         others
             .filter_map(|(_, shard)| shard.try_lock().ok())
@@ -237,10 +223,10 @@ impl Pools {
     }
 
     /// Keeps a connection for further requests, unless it has served its time.
-    pub fn check_in(&self, connection: Http1, keep: &KeepAlive, now: Timestamp) {
+    pub fn check_in(&self, connection: Box<Http1>, keep: &KeepAlive, now: Timestamp) {
         let worn = keep.requests.is_some_and(|most| connection.requests >= most)
             || keep.age.is_some_and(|most| now.since(connection.born) >= most);
-        if worn || connection.sender.is_closed() || connection.endpoint.health.is_draining() {
+        if worn || connection.endpoint.health.is_draining() {
             return;
         }
         let Some(mut shard) = self.shard(connection.core) else {
@@ -305,7 +291,7 @@ fn sweep_idle(idle: &mut Vec<Idle>, now: Timestamp) {
     };
     let before = idle.len();
     let leaves = endpoint.health.is_draining();
-    idle.retain(|idle| !leaves && !idle.is_over(now));
+    idle.retain_mut(|idle| !leaves && !idle.is_over(now));
     // The oldest go first: those at the front have been idle for longest.
     let all = endpoint.idle_connections.load(Relaxed).saturating_sub(before - idle.len());
     let surplus = all.saturating_sub(MOST_IDLE).min(idle.len());
@@ -322,7 +308,7 @@ impl Shard {
         endpoint: EndpointId,
         may_borrow: bool,
         now: Timestamp,
-    ) -> Result<Http1, MayBorrow> {
+    ) -> Result<Box<Http1>, MayBorrow> {
         let kept = self.http1.entry(endpoint).or_default();
         if let Some(own) = kept.take(now) {
             kept.borrowed = 0;
@@ -338,34 +324,9 @@ impl Shard {
 }
 
 impl Kept {
-    /// The newest connection that can take a request now. One whose last response has just ended
-    /// may still be busy for a moment and is left for the next.
-    fn take(&mut self, now: Timestamp) -> Option<Http1> {
-        let usable = |idle: &Idle| !idle.is_over(now) && idle.connection.sender.is_ready();
-        let at = self.idle.iter().rposition(usable)?;
+    /// The newest connection that can take a request now. What is over is left for the next sweep.
+    fn take(&mut self, now: Timestamp) -> Option<Box<Http1>> {
+        let at = self.idle.iter_mut().rposition(|idle| !idle.is_over(now))?;
         Some(self.idle.remove(at).connection)
-    }
-}
-
-/// A connection that a request holds until its response is through.
-#[derive(Debug)]
-pub struct Lease {
-    connection: Connection,
-    keep: KeepAlive,
-    pools: Arc<Pools>,
-}
-
-impl Lease {
-    /// Holds a connection.
-    pub fn new(connection: Connection, keep: KeepAlive, pools: &Arc<Pools>) -> Self {
-        Self { connection, keep, pools: Arc::clone(pools) }
-    }
-
-    /// The response is through: the connection takes further requests. A lease that is dropped
-    /// instead closes it, or resets the stream.
-    pub fn give_back(self) {
-        if let Connection::Http1(connection) = self.connection {
-            self.pools.check_in(connection, &self.keep, crate::clock::now());
-        }
     }
 }

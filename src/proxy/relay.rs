@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::{Response, StatusCode, Version};
-use http_body::Body as _;
 
 use crate::deadline::Deadline;
 use crate::grpc::Code;
@@ -13,9 +12,11 @@ use crate::proxy::call::{self, Call};
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Answer;
 use crate::proxy::headers;
+use crate::proxy::http1::Upgraded;
 use crate::proxy::upgrade::{self, Wanted};
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
+use crate::upstream::InFlight;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ pub enum Forwarded {
 #[derive(Debug)]
 pub struct Tunnel {
     wanted: Wanted,
-    answer: Answer,
+    replica: Upgraded,
+    in_flight: InFlight,
     deadline: Deadline,
     idle: Duration,
 }
@@ -39,8 +41,11 @@ impl Tunnel {
     /// Joins them; the account is settled at the end.
     pub fn start(self, mut account: Account) {
         account.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-        let Self { wanted, answer, deadline, idle } = self;
-        tokio::spawn(upgrade::join(wanted, answer, account, deadline, idle));
+        let Self { wanted, replica, in_flight, deadline, idle } = self;
+        tokio::spawn(async move {
+            upgrade::join(wanted, replica, account, deadline, idle).await;
+            drop(in_flight);
+        });
     }
 }
 
@@ -52,14 +57,13 @@ pub fn take_call(
     client: Version,
     deadline: Option<Deadline>,
 ) -> Option<Box<Call>> {
-    let Answer { response, outcome, .. } = answer;
-    if !call::is_answer(response.headers()) {
-        account.call_ended(Code::of_http(response.status()));
+    let Answer { head, lease, outcome, .. } = answer;
+    if !call::is_answer(&head.headers) {
+        account.call_ended(Code::of_http(head.status));
         return None;
     }
-    let ended = response.body().is_end_stream();
-    let fields = response.headers_mut();
-    Some(Box::new(Call::answered(fields, ended, client, deadline, outcome.take())))
+    let ended = lease.is_over();
+    Some(Box::new(Call::answered(&mut head.headers, ended, client, deadline, outcome.take())))
 }
 
 /// The replica's response as the client gets it.
@@ -68,27 +72,27 @@ pub fn take_call(
 /// If the replica changes to a protocol that the client did not ask for.
 pub fn respond(
     route: &Route,
-    mut answer: Answer,
+    answer: Answer,
     upload: Upload,
     upgrade: Option<Wanted>,
     deadline: Deadline,
     call: Option<Box<Call>>,
 ) -> Result<Forwarded, ProxyError> {
     let timeouts = &route.policy().timeouts;
-    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let Answer { mut head, lease, in_flight, .. } = answer;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let wanted = upgrade.ok_or(ProxyError::BadResponse)?;
         let mut response = Response::new(Body::own(bytes::Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = std::mem::take(answer.response.headers_mut());
-        let tunnel = Tunnel { wanted, answer, deadline, idle: timeouts.upgrade_idle };
+        *response.headers_mut() = head.headers;
+        let replica = lease.into_upgraded().ok_or(ProxyError::BadResponse)?;
+        let idle = timeouts.upgrade_idle;
+        let tunnel = Tunnel { wanted, replica, in_flight, deadline, idle };
         return Ok(Forwarded::Upgraded(response, Box::new(tunnel)));
     }
-    let Answer { response, lease, in_flight, .. } = answer;
-    let (mut head, incoming) = response.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
-    let framed = route.upstream.key.protocol.is_http2();
     let (lease, idle) = (Some(lease), timeouts.stream_idle);
-    let streamed = Streamed { incoming, lease, upload, framed, in_flight, deadline, idle, call };
+    let streamed = Streamed { lease, upload, in_flight, deadline, idle, call };
     Ok(Forwarded::Streamed(Response::from_parts(head, Body::streamed(streamed))))
 }

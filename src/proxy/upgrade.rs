@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 use tracing::debug;
 
 use crate::deadline::Deadline;
 use crate::proxy::account::Account;
-use crate::proxy::exchange::Answer;
+use crate::proxy::http1::Upgraded;
 
 /// An upgrade that a client asks for.
 #[derive(Debug)]
@@ -57,44 +57,50 @@ fn names_h2c(headers: &HeaderMap) -> bool {
 /// as long as `deadline` is set to. Holds what the request holds until then.
 pub async fn join(
     wanted: Wanted,
-    mut answer: Answer,
+    mut replica: Upgraded,
     mut account: Account,
     deadline: Deadline,
     idle: std::time::Duration,
 ) {
-    let replica = hyper::upgrade::on(&mut answer.response);
-    let (client, replica) = match tokio::try_join!(wanted.on_upgrade, replica) {
-        Ok(sides) => sides,
+    let client = match wanted.on_upgrade.await {
+        Ok(client) => client,
         Err(error) => {
             debug!(%error, "upgrade did not come about");
             return;
         }
     };
     deadline.set(Some(idle));
-    let mut client = Moving::new(client, &deadline, idle);
-    let mut replica = Moving::new(replica, &deadline, idle);
+    let mut client = Moving::new(TokioIo::new(client), &deadline, idle);
+    let first = std::mem::take(&mut replica.first);
+    let mut replica = Moving::new(&mut replica.socket, &deadline, idle);
     let passed = std::future::poll_fn(|cx| deadline.poll_passed(cx));
+    let copied = async {
+        // A replica may speak with its 101.
+        client.write_all(&first).await?;
+        copy_bidirectional(&mut client, &mut replica).await
+    };
     tokio::select! {
-        copied = copy_bidirectional(&mut client, &mut replica) => match copied {
-            Ok((received, sent)) => account.tunnelled(received, sent),
+        copied = copied => match copied {
+            Ok((received, sent)) => {
+                account.tunnelled(received, sent.saturating_add(first.len() as u64));
+            }
             Err(error) => debug!(%error, "upgraded connection broke"),
         },
         () = passed => debug!("upgraded connection did not move for too long"),
     }
     account.finished();
-    drop(answer);
 }
 
 /// One side of the pipe. Whatever moves sets the time limit anew.
-struct Moving {
-    side: TokioIo<Upgraded>,
+struct Moving<S> {
+    side: S,
     deadline: Deadline,
     idle: std::time::Duration,
 }
 
-impl Moving {
-    fn new(side: Upgraded, deadline: &Deadline, idle: std::time::Duration) -> Self {
-        Self { side: TokioIo::new(side), deadline: deadline.clone(), idle }
+impl<S> Moving<S> {
+    fn new(side: S, deadline: &Deadline, idle: std::time::Duration) -> Self {
+        Self { side, deadline: deadline.clone(), idle }
     }
 
     fn moved<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -105,7 +111,7 @@ impl Moving {
     }
 }
 
-impl AsyncRead for Moving {
+impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -116,7 +122,7 @@ impl AsyncRead for Moving {
     }
 }
 
-impl AsyncWrite for Moving {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,0 +1,279 @@
+//! An HTTP/1 connection to a replica, written and read by whoever has a request on it.
+//!
+//! There is no task of its own: the request's task writes the request, reads the response's head, and
+//! then its body as the client takes it. While a connection waits in the pool nobody reads it; what
+//! happens to it then is seen when it is taken out, or swept.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, request};
+use http_body::Frame;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::http1::chunked::Piece;
+use crate::http1::response::{self, Framing};
+use crate::proxy::body::BodyError;
+use crate::proxy::failure::Failure;
+use crate::proxy::send::Sending;
+use crate::proxy::upload::UploadBody;
+use crate::timestamp::Timestamp;
+use crate::upstream::Endpoint;
+
+/// What is read at once: a head and a small body, with room to spare.
+const READ: usize = 8 << 10;
+/// What is read at once of a body that fills more than that.
+const READ_MUCH: usize = 64 << 10;
+
+/// A connection for one request at a time.
+#[derive(Debug)]
+pub struct Http1 {
+    /// Where it leads.
+    pub endpoint: Arc<Endpoint>,
+    /// The core whose runtime watches its socket.
+    pub core: usize,
+    /// When it was made.
+    pub born: Timestamp,
+    /// Requests it has taken.
+    pub requests: u64,
+    socket: Socket,
+    inbound: BytesMut,
+    /// How much is read at once.
+    read: usize,
+    sending: Sending,
+    framing: Framing,
+    /// Whether it can take no request after this one.
+    spoiled: bool,
+    _open: OpenConnection,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Whole(TcpStream),
+    /// The other half is with a task that still sends the request's body.
+    Half(OwnedReadHalf),
+    /// It has been given away.
+    Gone,
+}
+
+/// What a connection becomes when both sides have changed to another protocol.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The socket.
+    pub socket: TcpStream,
+    /// What the replica has said already.
+    pub first: Bytes,
+    _open: OpenConnection,
+}
+
+impl Http1 {
+    /// A connection that has just been made.
+    pub fn new(socket: TcpStream, endpoint: &Arc<Endpoint>, core: usize, born: Timestamp) -> Self {
+        Self {
+            endpoint: Arc::clone(endpoint),
+            core,
+            born,
+            requests: 0,
+            socket: Socket::Whole(socket),
+            inbound: BytesMut::new(),
+            read: READ,
+            sending: Sending::default(),
+            framing: Framing::Length(0),
+            spoiled: false,
+            _open: OpenConnection::count(endpoint),
+        }
+    }
+
+    /// Whether the replica has closed it, or has said something that nobody asked for. Costs a system
+    /// call only if something has happened.
+    pub fn is_spoiled(&mut self) -> bool {
+        if let (false, Socket::Whole(socket)) = (self.spoiled, &self.socket) {
+            let silent = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            self.spoiled = !socket.try_read(&mut [0]).is_err_and(silent);
+        }
+        self.spoiled
+    }
+
+    /// Begins to send a request. What follows is [`Self::poll_head`].
+    pub fn start(&mut self, head: &request::Parts, body: UploadBody) {
+        self.requests = self.requests.saturating_add(1);
+        self.sending.start(head, body);
+    }
+
+    /// Sends the request and reads the head of the response.
+    ///
+    /// # Errors
+    /// Says whether the request may have been processed. The connection is of no use then.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+    ) -> Poll<Result<response::Head, Failure>> {
+        if let Socket::Whole(socket) = &mut self.socket {
+            // A replica may answer before it has read everything, and close: its answer counts.
+            if self.sending.poll(socket, cx).is_ready() && self.sending.has_failed_at_once() {
+                return Poll::Ready(Err(Failure::NotProcessed));
+            }
+        }
+        if self.sending.was_given_up() {
+            return Poll::Ready(Err(Failure::Reset));
+        }
+        loop {
+            let read = response::read_head(&mut self.inbound, method);
+            if let Some(mut head) = read.map_err(|_| Failure::Malformed)? {
+                let framing = std::mem::replace(&mut head.framing, Framing::Length(0));
+                self.spoiled |= !head.keep_alive;
+                self.framing = framing;
+                self.send_the_rest_apart();
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if self.inbound.is_empty() && self.requests > 1 => {
+                    return Poll::Ready(Err(Failure::Stale));
+                }
+                Ok(0) => return Poll::Ready(Err(Failure::Reset)),
+                Err(_) if self.inbound.is_empty() && self.requests > 1 => {
+                    return Poll::Ready(Err(Failure::Stale));
+                }
+                Err(_) => return Poll::Ready(Err(Failure::Reset)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// A response that comes before the end of its request does not stop the request. From here on
+    /// the two go their ways: the client decides how fast the one is read, the replica the other.
+    fn send_the_rest_apart(&mut self) {
+        if self.sending.is_complete() {
+            return;
+        }
+        self.spoiled = true;
+        if !self.sending.is_under_way() {
+            return;
+        }
+        if let Socket::Whole(socket) = std::mem::replace(&mut self.socket, Socket::Gone) {
+            let (reading, writing) = socket.into_split();
+            self.socket = Socket::Half(reading);
+            tokio::spawn(std::mem::take(&mut self.sending).finish(writing));
+        }
+    }
+
+    /// The next part of the response's body.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match self.take_piece() {
+                Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Some(Piece::Trailers(trailers))) => {
+                    return Poll::Ready(trailers_frame(trailers));
+                }
+                Ok(Some(Piece::End)) => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if matches!(self.framing, Framing::UntilClose) => {
+                    self.framing = Framing::Length(0);
+                }
+                Ok(0) => return Poll::Ready(Some(Err(BodyError::CutShort))),
+                Err(error) => return Poll::Ready(Some(Err(BodyError::Broken(error)))),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// What of the body is there already; none if there is nothing.
+    fn take_piece(&mut self) -> Result<Option<Piece>, BodyError> {
+        match &mut self.framing {
+            Framing::Length(0) => Ok(Some(Piece::End)),
+            _ if self.inbound.is_empty() => Ok(None),
+            Framing::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.inbound.len());
+                *left = left.saturating_sub(here as u64);
+                Ok(Some(Piece::Data(self.inbound.split_to(here).freeze())))
+            }
+            Framing::UntilClose => Ok(Some(Piece::Data(self.inbound.split().freeze()))),
+            Framing::Chunked(chunked) => {
+                let piece = chunked.read(&mut self.inbound).map_err(|_| BodyError::Malformed)?;
+                // The end often comes with the last piece: whoever has that need not ask again.
+                if matches!(piece, Some(Piece::End | Piece::Trailers(_))) {
+                    self.framing = Framing::Length(0);
+                }
+                Ok(piece)
+            }
+        }
+    }
+
+    /// Whether all of the response has been read.
+    pub fn is_over(&self) -> bool {
+        matches!(self.framing, Framing::Length(0))
+    }
+
+    /// Bytes of the body that are still to come, if its head says so.
+    pub fn left(&self) -> Option<u64> {
+        if let Framing::Length(left) = self.framing { Some(left) } else { None }
+    }
+
+    /// Whether it can take another request. Bytes behind a response belong to nobody, and could be
+    /// taken for the answer to the next one's request.
+    pub fn is_reusable(&mut self) -> bool {
+        self.is_over() && self.inbound.is_empty() && self.sending.is_complete() && !self.spoiled
+    }
+
+    /// The connection behind a 101.
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        let Socket::Whole(socket) = self.socket else {
+            return None;
+        };
+        Some(Upgraded { socket, first: self.inbound.freeze(), _open: self._open })
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.inbound.reserve(self.read);
+        let read = match &mut self.socket {
+            Socket::Whole(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
+            Socket::Half(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
+            Socket::Gone => Ok(0),
+        };
+        self.read = if read.as_ref().is_ok_and(|read| *read >= READ) { READ_MUCH } else { READ };
+        Poll::Ready(read)
+    }
+}
+
+fn poll_read_into<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    buffer: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let reading = std::pin::pin!(socket.read_buf(buffer));
+    reading.poll(cx)
+}
+
+fn trailers_frame(trailers: HeaderMap) -> Option<Result<Frame<Bytes>, BodyError>> {
+    Some(Ok(Frame::trailers(trailers)))
+}
+
+/// Counts a connection for as long as it is open.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Endpoint>);
+
+impl OpenConnection {
+    /// Counts one more.
+    pub fn count(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(endpoint))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
