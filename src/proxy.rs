@@ -33,7 +33,6 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-use crate::clock;
 use crate::counters::{PerCore, RouteCell, Tally, method_word};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
@@ -51,6 +50,7 @@ use crate::proxy::upload::Upload;
 use crate::routing::Head;
 use crate::snapshot::{Route, Snapshot};
 use crate::spec::{Protocol, StripPrefix};
+use crate::timestamp::Timestamp;
 
 /// Endpoint sets of services that had no request for this long are looked at less often.
 pub const IDLE_AFTER: Duration = Duration::from_secs(30);
@@ -191,7 +191,7 @@ impl Client {
                     account.call_ended(error.grpc_status());
                     (answer::refuse_call(error), account)
                 } else {
-                    (answer::refuse(error, asked), account)
+                    (answer::refuse(error, &asked), account)
                 }
             }
         };
@@ -220,7 +220,7 @@ impl Client {
             return Ok(Forwarded::Streamed(answer));
         }
         let target = admission::admit(&head)?;
-        let (route, prefix) = self.route(&head, &target)?;
+        let (route, prefix) = self.route(&head, &target, account.started())?;
         let version = head.version;
         let in_flight = account.routed(&route, version);
         self.check_policy(&route, &head, in_flight)?;
@@ -305,6 +305,7 @@ impl Client {
         &self,
         head: &request::Parts,
         target: &Target,
+        now: Timestamp,
     ) -> Result<(Arc<Route>, String), ProxyError> {
         let snapshot = self.core.proxy.snapshot.load();
         let head = Head {
@@ -317,7 +318,7 @@ impl Client {
         let found = snapshot.find(self.listener, &head).ok_or(ProxyError::NoRoute)?;
         let route =
             found.value.choose(|total| fastrand::u64(..total)).ok_or(ProxyError::NoRoute)?;
-        if route.upstream.requested(clock::now(), IDLE_AFTER) {
+        if route.upstream.requested(now, IDLE_AFTER) {
             // Nobody has asked for a while: what is known about its replicas may be old.
             route.upstream.doubts.notify_one();
         }

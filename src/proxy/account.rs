@@ -81,6 +81,11 @@ impl Account {
         self.grpc
     }
 
+    /// When the request came.
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+
     /// A route takes the request. Returns how many of its service are in flight now.
     pub fn routed(&mut self, route: &Arc<Route>, version: Version) -> u64 {
         self.grpc |= route.upstream.key.protocol == Protocol::Grpc && version == Version::HTTP_2;

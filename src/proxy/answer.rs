@@ -10,10 +10,10 @@ use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
 
 /// What the answer to a refused request depends on; read before the head goes its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Asked {
-    /// Whether the client prefers JSON.
-    pub json: bool,
+    /// What the client accepts; looked at only when it is refused.
+    pub accept: Option<HeaderValue>,
     /// HTTP/2 has no `Connection` header.
     pub version: Version,
     /// Whether nothing may follow the head: hyper sees to that in HTTP/1 only.
@@ -25,22 +25,28 @@ pub struct Asked {
 impl Asked {
     /// Reads it from a request's head.
     pub fn of<B>(request: &Request<B>) -> Self {
-        let accept = request.headers().get(ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
-        let position = |needle: &[u8]| accept.windows(needle.len()).position(|at| at == needle);
-        let json = match (position(b"json"), position(b"text/")) {
-            (Some(json), Some(text)) => json < text,
-            (json, _) => json.is_some(),
-        };
+        let accept = request.headers().get(ACCEPT).cloned();
         let head_only = request.method() == Method::HEAD;
         let grpc = grpc::is_grpc(request.headers());
-        Self { json, version: request.version(), head_only, grpc }
+        Self { accept, version: request.version(), head_only, grpc }
+    }
+
+    /// Whether the client prefers JSON.
+    fn prefers_json(&self) -> bool {
+        let accept = self.accept.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        let position = |needle: &[u8]| accept.windows(needle.len()).position(|at| at == needle);
+        match (position(b"json"), position(b"text/")) {
+            (Some(json), Some(text)) => json < text,
+            (json, _) => json.is_some(),
+        }
     }
 }
 
 /// The answer to a request that no replica answers: JSON or text, with the reason word.
-pub fn refuse(error: ProxyError, asked: Asked) -> Response<Body> {
+pub fn refuse(error: ProxyError, asked: &Asked) -> Response<Body> {
     let (status, reason) = (error.status(), error.reason());
-    let body = if asked.json {
+    let json = asked.prefers_json();
+    let body = if json {
         let fields = json!({
             "status": status.as_u16(), "reason": reason, "message": error.to_string(),
         });
@@ -51,7 +57,7 @@ pub fn refuse(error: ProxyError, asked: Asked) -> Response<Body> {
     let mut response = Response::new(Body::own(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    let kind = if asked.json { "application/json" } else { "text/plain; charset=utf-8" };
+    let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if error.is_temporary() {

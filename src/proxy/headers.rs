@@ -28,6 +28,18 @@ pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What is meant for one connection only, besides `Connection` and what it names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+];
+
 /// More names than this in `Connection` are no honest request's.
 const MOST_NOMINATED: usize = 32;
 
@@ -132,8 +144,7 @@ pub fn fit_protocol(headers: &mut HeaderMap, protocol: Protocol, target: &Target
         Protocol::Http => {
             // The field belongs to the connection, and nothing in HTTP/1 depends on it.
             headers.remove(TE);
-            let host = HeaderValue::try_from(target.authority.as_str());
-            headers.insert(HOST, host.unwrap_or_else(|_| HeaderValue::from_static("")));
+            headers.insert(HOST, target.host_field.clone());
         }
         // The authority goes into `:authority` (RFC 9113, section 8.3.1).
         Protocol::H2c | Protocol::Grpc => drop(headers.remove(HOST)),
@@ -148,18 +159,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HTTP2_SETTINGS,
-    ] {
-        headers.remove(name);
+    // One look at each name costs less than a search for each of these.
+    if headers.keys().any(is_hop_by_hop) {
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str().len(), 2 | 7 | 10 | 14 | 16 | 17 | 18 | 19) && HOP_BY_HOP.contains(name)
 }
 
 /// The names that `Connection` lists, but for those that a client must not take off.
@@ -231,7 +240,7 @@ fn set_forwarded(
         headers.insert(X_FORWARDED_FOR, list.unwrap_or_else(|_| client.peer_text.clone()));
         for (name, value) in [
             (X_FORWARDED_PROTO, client.scheme.clone()),
-            (X_FORWARDED_HOST, host_value(target)),
+            (X_FORWARDED_HOST, target.host_field.clone()),
             (X_FORWARDED_PORT, client.port.clone()),
             (X_REAL_IP, client.peer_text.clone()),
             (X_REQUEST_ID, request_id),
@@ -249,15 +258,10 @@ fn set_forwarded(
     }
     headers.insert(X_FORWARDED_FOR, client.peer_text.clone());
     headers.insert(X_FORWARDED_PROTO, client.scheme.clone());
-    headers.insert(X_FORWARDED_HOST, host_value(target));
+    headers.insert(X_FORWARDED_HOST, target.host_field.clone());
     headers.insert(X_FORWARDED_PORT, client.port.clone());
     headers.insert(X_REAL_IP, client.peer_text.clone());
     headers.insert(X_REQUEST_ID, request_id);
-}
-
-fn host_value(target: &Target) -> HeaderValue {
-    let value = HeaderValue::try_from(target.authority.as_str());
-    value.unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

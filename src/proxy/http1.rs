@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, request};
+use http::{Method, request};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
@@ -49,7 +49,7 @@ pub struct Http1 {
     framing: Framing,
     /// Whether it can take no request after this one.
     spoiled: bool,
-    _open: OpenConnection,
+    open: OpenConnection,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Http1 {
             sending: Sending::default(),
             framing: Framing::Length(0),
             spoiled: false,
-            _open: OpenConnection::count(endpoint),
+            open: OpenConnection::count(endpoint),
         }
     }
 
@@ -133,17 +133,16 @@ impl Http1 {
                 return Poll::Ready(Ok(head));
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) if self.inbound.is_empty() && self.requests > 1 => {
-                    return Poll::Ready(Err(Failure::Stale));
-                }
-                Ok(0) => return Poll::Ready(Err(Failure::Reset)),
-                Err(_) if self.inbound.is_empty() && self.requests > 1 => {
-                    return Poll::Ready(Err(Failure::Stale));
-                }
-                Err(_) => return Poll::Ready(Err(Failure::Reset)),
-                Ok(_) => {}
+                Ok(read) if read > 0 => {}
+                Ok(_) | Err(_) => return Poll::Ready(Err(self.broken())),
             }
         }
+    }
+
+    /// What it means that the connection ended before a response's head.
+    fn broken(&self) -> Failure {
+        let was_idle = self.requests > 1 && self.inbound.is_empty();
+        if was_idle { Failure::Stale } else { Failure::Reset }
     }
 
     /// A response that comes before the end of its request does not stop the request. From here on
@@ -172,7 +171,7 @@ impl Http1 {
             match self.take_piece() {
                 Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Some(Piece::Trailers(trailers))) => {
-                    return Poll::Ready(trailers_frame(trailers));
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
                 Ok(Some(Piece::End)) => return Poll::Ready(None),
                 Ok(None) => {}
@@ -232,7 +231,7 @@ impl Http1 {
         let Socket::Whole(socket) = self.socket else {
             return None;
         };
-        Some(Upgraded { socket, first: self.inbound.freeze(), _open: self._open })
+        Some(Upgraded { socket, first: self.inbound.freeze(), _open: self.open })
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -254,10 +253,6 @@ fn poll_read_into<S: AsyncRead + Unpin>(
 ) -> Poll<io::Result<usize>> {
     let reading = std::pin::pin!(socket.read_buf(buffer));
     reading.poll(cx)
-}
-
-fn trailers_frame(trailers: HeaderMap) -> Option<Result<Frame<Bytes>, BodyError>> {
-    Some(Ok(Frame::trailers(trailers)))
 }
 
 /// Counts a connection for as long as it is open.
