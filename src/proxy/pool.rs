@@ -26,8 +26,8 @@ use crate::upstream::{Endpoint, EndpointId};
 const HTTP1_IDLE: Duration = Duration::from_millis(1500);
 const HTTP2_IDLE: Duration = Duration::from_mins(5);
 
-/// Idle HTTP/1 connections to one endpoint, on all cores together. Peaks may go above it; what stays
-/// above it is closed by the next sweep.
+/// Idle HTTP/1 connections to one endpoint, on all cores together. Peaks may go above it; what is
+/// above it and has not been used since the last sweep is closed by the next.
 const MOST_IDLE: usize = 16;
 
 /// A core that has borrowed this often in a row dials a connection of its own.
@@ -173,6 +173,7 @@ struct Kept {
 #[derive(Debug)]
 struct Idle {
     connection: Box<Http1>,
+    since: Timestamp,
     expires: Timestamp,
 }
 
@@ -235,7 +236,7 @@ impl Pools {
         connection.endpoint.idle_connections.fetch_add(1, Relaxed);
         let expires = now + keep.idle.unwrap_or(HTTP1_IDLE);
         let kept = shard.http1.entry(connection.endpoint.id).or_default();
-        kept.idle.push(Idle { connection, expires });
+        kept.idle.push(Idle { connection, since: now, expires });
     }
 
     /// A stream on the least loaded HTTP/2 connection of this core that has room; on a new
@@ -294,7 +295,8 @@ fn sweep_idle(idle: &mut Vec<Idle>, now: Timestamp) {
     idle.retain_mut(|idle| !leaves && !idle.is_over(now));
     // The oldest go first: those at the front have been idle for longest.
     let all = endpoint.idle_connections.load(Relaxed).saturating_sub(before - idle.len());
-    let surplus = all.saturating_sub(MOST_IDLE).min(idle.len());
+    let unused = idle.iter().take_while(|idle| now.since(idle.since) >= SWEEP).count();
+    let surplus = all.saturating_sub(MOST_IDLE).min(unused);
     idle.drain(..surplus);
     endpoint.idle_connections.fetch_sub(before - idle.len(), Relaxed);
 }
