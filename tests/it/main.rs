@@ -20,6 +20,7 @@ mod grpc;
 mod label_changes;
 mod limits;
 mod protocols;
+mod replicas;
 mod support;
 mod tls;
 mod upgrades;
