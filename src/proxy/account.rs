@@ -36,6 +36,8 @@ pub struct Account {
     /// How the call ended.
     code: Option<Code>,
     upload: Option<Upload>,
+    /// Whether a body was announced.
+    has_body: bool,
     received: u64,
     sent: u64,
     over: bool,
@@ -63,11 +65,17 @@ impl Account {
             grpc: false,
             code: None,
             upload: None,
+            has_body: false,
             received: 0,
             sent: 0,
             over: false,
             activity: Arc::clone(activity),
         }
+    }
+
+    /// A body is to follow the head.
+    pub fn has_body(&mut self) {
+        self.has_body = true;
     }
 
     /// It is a gRPC call by its content type.
@@ -141,7 +149,8 @@ impl Drop for Account {
             }
             None => &self.unrouted,
         };
-        self.activity.request_ended();
+        let unread = self.upload.as_ref().map_or(self.has_body, |upload| !upload.is_complete());
+        self.activity.request_ended(unread);
         let took = clock::now().since(self.started);
         let received = self.upload.as_ref().map_or(self.received, Upload::received);
         let mut cell = counters.of(self.core);

@@ -119,6 +119,8 @@ pub struct Patience {
 pub struct Activity {
     requests: AtomicUsize,
     in_head: AtomicBool,
+    /// The last request's body was not read to its end.
+    unread: AtomicBool,
     deadline: Deadline,
     patience: Patience,
     /// Whoever has a part in the connection holds on to this: an upgraded one outlives its HTTP.
@@ -129,8 +131,14 @@ impl Activity {
     /// A connection that has just been accepted.
     pub fn new(deadline: Deadline, patience: Patience, open: Open) -> Self {
         deadline.set(Some(patience.idle));
-        let (requests, in_head) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { requests, in_head, deadline, patience, _open: open }
+        Self {
+            requests: AtomicUsize::new(0),
+            in_head: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            deadline,
+            patience,
+            _open: open,
+        }
     }
 
     /// A TLS handshake begins, and may take that long.
@@ -145,7 +153,7 @@ impl Activity {
 
     /// Bytes came: between two requests they begin a head.
     pub fn bytes_came(&self) {
-        if self.requests.load(Relaxed) == 0 && !self.in_head.swap(true, Relaxed) {
+        if self.is_idle() && !self.in_head.swap(true, Relaxed) {
             self.deadline.set(Some(self.patience.head));
         }
     }
@@ -168,11 +176,33 @@ impl Activity {
         self.deadline.set(None);
     }
 
-    /// A response is through, or its client has left.
-    pub fn request_ended(&self) {
+    /// A response is through, or its client has left. `unread` says whether part of the request may
+    /// still be on its way.
+    pub fn request_ended(&self, unread: bool) {
+        self.unread.store(unread, Relaxed);
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.deadline.set(Some(self.patience.idle));
         }
+    }
+
+    /// Whether no request is under way. That of an upgraded connection is until its end.
+    pub fn is_idle(&self) -> bool {
+        self.requests.load(Relaxed) == 0
+    }
+
+    /// Whether a head has begun to come, and no more than that.
+    pub fn is_in_head(&self) -> bool {
+        self.is_idle() && self.in_head.load(Relaxed)
+    }
+
+    /// Whether the client may be sending still, though it has its last answer.
+    pub fn may_send_more(&self) -> bool {
+        self.is_idle() && (self.in_head.load(Relaxed) || self.unread.load(Relaxed))
+    }
+
+    /// Nothing more is read for the sake of requests: what is left to do has that long.
+    pub fn closes(&self, limit: Duration) {
+        self.deadline.set(Some(limit));
     }
 
     /// Ready when the connection has done nothing for too long.
