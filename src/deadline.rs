@@ -95,6 +95,11 @@ impl Deadline {
         self.limit.at.store(at, Relaxed);
     }
 
+    /// The time of the core's last tick.
+    pub fn ticked(&self) -> Timestamp {
+        self.deadlines.ticked()
+    }
+
     /// Ready when the time has come. Until then the task is woken for it.
     pub fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
         self.limit.waker.register(cx.waker());

@@ -1,6 +1,8 @@
 //! Sockets that clients connect to: bound once per core, accepted from, and closed in good order.
 
+mod frames;
 mod greeting;
+mod metered;
 mod refusal;
 mod serving;
 mod stream;

@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::listener::ListenerOptions;
 use crate::listener::greeting::{Begins, Shaken, begins, shake_hands};
+use crate::listener::metered::Metered;
 use crate::listener::refusal::{refuse, word_for};
 use crate::listener::stream::{Stream, Watched};
 use crate::proxy::activity::Activity;
@@ -132,6 +133,7 @@ async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
 }
 
 async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
+    let io = TokioIo::new(Metered::new(stream, Arc::clone(&client.activity)));
     let service = service_fn(|request: Request<Incoming>| {
         let client = Arc::clone(&client);
         async move { Answered::Ok(client.serve(request).await) }
@@ -150,7 +152,7 @@ async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
         .max_local_error_reset_streams(64)
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(io, service);
     let shut_down = http2::Connection::graceful_shutdown;
     drive(pin!(connection), &client, shut_down, Expired::AskToGo).await;
 }
@@ -173,6 +175,8 @@ enum Ended {
     Expired,
     /// The client did not take its answer.
     Stalled,
+    /// The client did what only attackers do.
+    Offence,
 }
 
 /// Runs a connection to its end: its own, that of its patience, or that of the edge.
@@ -191,6 +195,12 @@ where
         if polled.is_ready() {
             return polled;
         }
+        if expired == Expired::AskToGo
+            && let Some(offence) = client.activity.offence()
+        {
+            client.core.count_refused(client.listener, offence.reason());
+            return Poll::Ready((Ended::Offence, Ok(())));
+        }
         let over = client.activity.poll_expired(cx).is_ready();
         if over && (expired == Expired::Drop || asked_to_go) {
             return Poll::Ready((Ended::Expired, Ok(())));
@@ -199,7 +209,7 @@ where
             // Only now: a request that had come already has been read and will be answered.
             asked_to_go = true;
             if over {
-                client.activity.closes(FAREWELL);
+                client.activity.asked_to_go(FAREWELL);
             }
             shut_down(connection.as_mut());
             polled = connection.as_mut().poll(cx).map(|ended| (Ended::Itself, ended));

@@ -2,13 +2,14 @@
 //! there are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::deadline::Deadline;
+use crate::timestamp::Timestamp;
 
 /// How many connections there may be, on all listeners together.
 #[derive(Debug)]
@@ -114,6 +115,38 @@ pub struct Patience {
     pub idle: Duration,
 }
 
+/// How a request ended, as far as its connection is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Part of it may still be on its way.
+    pub unread: bool,
+    /// The client gave it up soon, and before there was an answer.
+    pub given_up: bool,
+}
+
+/// Why a connection is closed whatever is under way on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// Its frames are about nothing.
+    Flood,
+    /// It gives up most of its requests at once (CVE-2023-44487).
+    Resets,
+}
+
+impl Offence {
+    /// The word in metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Flood => "h2_flood",
+            Self::Resets => "h2_resets",
+        }
+    }
+}
+
+/// Requests of a connection that are judged together: when there are as many, half of them are
+/// forgotten.
+const JUDGED: u32 = 1000;
+
 /// The requests of one connection, and the time limit while there is none.
 #[derive(Debug)]
 pub struct Activity {
@@ -121,6 +154,13 @@ pub struct Activity {
     in_head: AtomicBool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
+    /// Of the last requests, how many have ended.
+    ended: AtomicU32,
+    /// How many of them their client gave up early.
+    given_up: AtomicU32,
+    /// Frames and bytes of responses' bodies that have not been asked for.
+    sent: (AtomicU64, AtomicU64),
+    flooded: AtomicBool,
     deadline: Deadline,
     patience: Patience,
     /// Whoever has a part in the connection holds on to this: an upgraded one outlives its HTTP.
@@ -135,6 +175,10 @@ impl Activity {
             requests: AtomicUsize::new(0),
             in_head: AtomicBool::new(false),
             unread: AtomicBool::new(false),
+            ended: AtomicU32::new(0),
+            given_up: AtomicU32::new(0),
+            sent: (AtomicU64::new(0), AtomicU64::new(0)),
+            flooded: AtomicBool::new(false),
             deadline,
             patience,
             _open: open,
@@ -176,13 +220,51 @@ impl Activity {
         self.deadline.set(None);
     }
 
-    /// A response is through, or its client has left. `unread` says whether part of the request may
-    /// still be on its way.
-    pub fn request_ended(&self, unread: bool) {
-        self.unread.store(unread, Relaxed);
+    /// A response is through, or its client has left.
+    pub fn request_ended(&self, manner: Manner) {
+        self.unread.store(manner.unread, Relaxed);
+        self.ended.store(self.ended.load(Relaxed).saturating_add(1), Relaxed);
+        if manner.given_up {
+            self.given_up.fetch_add(1, Relaxed);
+        }
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.deadline.set(Some(self.patience.idle));
         }
+    }
+
+    /// A frame of a response's body went out.
+    pub fn data_sent(&self, bytes: usize) {
+        // One core serves a connection: nobody else adds.
+        let add = |to: &AtomicU64, more| to.store(to.load(Relaxed).wrapping_add(more), Relaxed);
+        add(&self.sent.0, 1);
+        add(&self.sent.1, bytes as u64);
+    }
+
+    /// Frames and bytes that went out since this was asked before.
+    pub fn take_sent(&self) -> (u64, u64) {
+        (self.sent.0.swap(0, Relaxed), self.sent.1.swap(0, Relaxed))
+    }
+
+    /// The client's frames are about nothing.
+    pub fn flooded(&self) {
+        self.flooded.store(true, Relaxed);
+    }
+
+    /// Why the connection must not go on; none if it may.
+    pub fn offence(&self) -> Option<Offence> {
+        if self.flooded.load(Relaxed) {
+            return Some(Offence::Flood);
+        }
+        let ended = self.ended.load(Relaxed);
+        if ended <= JUDGED / 2 {
+            return None;
+        }
+        let given_up = self.given_up.load(Relaxed);
+        if ended >= JUDGED {
+            self.ended.store(ended / 2, Relaxed);
+            self.given_up.store(given_up / 2, Relaxed);
+        }
+        (given_up > ended / 2).then_some(Offence::Resets)
     }
 
     /// Whether no request is under way. That of an upgraded connection is until its end.
@@ -198,6 +280,16 @@ impl Activity {
     /// Whether the client may be sending still, though it has its last answer.
     pub fn may_send_more(&self) -> bool {
         self.is_idle() && (self.in_head.load(Relaxed) || self.unread.load(Relaxed))
+    }
+
+    /// Told to go for having no requests, it has as long again to do so, at most that long.
+    pub fn asked_to_go(&self, limit: Duration) {
+        self.deadline.set(Some(limit.min(self.patience.idle)));
+    }
+
+    /// The time of the core's last tick.
+    pub fn ticked(&self) -> Timestamp {
+        self.deadline.ticked()
     }
 
     /// Nothing more is read for the sake of requests: what is left to do has that long.

@@ -18,6 +18,7 @@ mod failures;
 mod forwarding;
 mod grpc;
 mod hostile_connections;
+mod hostile_http2;
 mod label_changes;
 mod limits;
 mod protocols;
