@@ -230,6 +230,10 @@ impl Activity {
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.deadline.set(Some(self.patience.idle));
         }
+        if manner.given_up && self.offence().is_some() {
+            // The connection need not read anything more to notice.
+            self.deadline.set(Some(Duration::ZERO));
+        }
     }
 
     /// A frame of a response's body went out.
