@@ -42,7 +42,7 @@ async fn a_connection_without_streams_is_told_to_go_though_it_pings() {
         answered
     });
     soon("the end of the connection", connection).await.unwrap();
-    assert!(pinging.await.unwrap() > 3);
+    assert!(pinging.await.unwrap() > 1);
     drop(sender);
 }
 
