@@ -1,38 +1,36 @@
 //! Sockets that clients connect to: bound once per core, accepted from, and closed in good order.
 
+mod accepting;
 mod frames;
 mod greeting;
 mod metered;
 mod refusal;
 mod serving;
 mod stream;
+mod throttle;
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
-use tracing::warn;
+use tokio::net::TcpListener;
 
 use crate::config::Limits;
 use crate::proxy::Core;
-use crate::proxy::activity::{Activity, Connections, Listening, Open, Patience};
-use crate::proxy::headers::ClientSide;
+use crate::proxy::activity::{Connections, Listening};
 use crate::tls::Terms;
 
-use self::serving::{serve, serve_tls};
+use self::accepting::Acceptor;
+
+pub use self::accepting::PAUSE_AFTER_ERROR;
+pub use self::throttle::Throttle;
 
 /// Connections that the kernel completes before we accept them. A burst must not be turned away.
 const BACKLOG: i32 = 4096;
-
-/// After a failed accept: with no file descriptors left it would fail again at once, for ever.
-pub const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// What a listener does, apart from what its routes do.
 #[derive(Clone, Debug)]
@@ -49,6 +47,8 @@ pub struct ListenerOptions {
     pub limits: Limits,
     /// How TLS is spoken; none in clear text.
     pub tls: Option<Terms>,
+    /// How many handshakes the core does, for all its listeners; none for as many as come.
+    pub handshakes: Option<Arc<Throttle>>,
 }
 
 /// Sockets for one address, one per core. The kernel spreads connections over them.
@@ -90,52 +90,14 @@ pub async fn accept(
     stop: impl Future<Output = ()>,
 ) {
     let _listening = Listening::count(&connections);
+    let mut acceptor = Acceptor::new(core, socket, options, connections);
     let mut stop = pin!(stop);
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             biased;
-            accepted = socket.accept() => accepted,
+            () = acceptor.next() => {}
             () = &mut stop => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => take(&core, stream, peer, &options, &connections),
-            Err(error) => {
-                warn!(%error, "a connection could not be accepted");
-                sleep(PAUSE_AFTER_ERROR).await;
-            }
         }
     }
-    let drained = poll_fn(|cx| {
-        while let Poll::Ready(Ok((stream, peer))) = socket.poll_accept(cx) {
-            take(&core, stream, peer, &options, &connections);
-        }
-        Poll::Ready(())
-    });
-    drained.await;
-}
-
-fn take(
-    core: &Arc<Core>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    options: &ListenerOptions,
-    connections: &Arc<Connections>,
-) {
-    let Some(open) = Open::count(connections) else {
-        // Closed at once: a client that waits in the queue for ever would be worse off.
-        core.count_refused(options.index, "connections");
-        return;
-    };
-    let policy = core.proxy.listeners.get(options.index);
-    let (port, trusted) = policy.map_or((0, &[][..]), |p| (p.port, &p.trusted_proxies));
-    let side = ClientSide::new(peer.ip(), port, options.tls.is_some(), trusted);
-    let (core, options) = (Arc::clone(core), options.clone());
-    let patience = Patience { head: options.limits.head_time, idle: options.limits.keepalive_idle };
-    let activity = Arc::new(Activity::new(core.deadlines.add(), patience, open));
-    // Two kinds of tasks: one in clear text is no larger for what TLS needs.
-    if options.tls.is_some() {
-        tokio::spawn(async move { serve_tls(core, stream, side, activity, &options).await });
-    } else {
-        tokio::spawn(async move { serve(core, stream, side, activity, &options).await });
-    }
+    acceptor.rest().await;
 }

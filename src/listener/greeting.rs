@@ -44,6 +44,7 @@ pub(super) async fn begins(core: &Core, stream: &TcpStream, activity: &Activity)
             hurried = true;
             activity.hurry(LAST_CALL);
         }
+        activity.mind_the_crowd();
         activity.poll_expired(cx).is_ready()
     };
     let mut first = [0; PREFACE.len()];

@@ -201,6 +201,7 @@ where
             client.core.count_refused(client.listener, offence.reason());
             return Poll::Ready((Ended::Offence, Ok(())));
         }
+        client.activity.mind_the_crowd();
         let over = client.activity.poll_expired(cx).is_ready();
         if over && (expired == Expired::Drop || asked_to_go) {
             return Poll::Ready((Ended::Expired, Ok(())));

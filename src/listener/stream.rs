@@ -175,6 +175,9 @@ impl<S: Stream> AsyncWrite for Watched<S> {
                 // The client has gone. hyper would tell this instead of what went wrong before.
                 return Poll::Ready(Ok(()));
             }
+            if !me.activity.has_room() {
+                return Poll::Ready(Ok(()));
+            }
             me.closing = Closing::Discarding(MOST_DISCARDED);
         }
         me.poll_discard(cx)

@@ -16,12 +16,18 @@ use crate::timestamp::Timestamp;
 pub struct Seats {
     taken: AtomicUsize,
     all: usize,
+    /// With more than these taken, idle connections have to go soon.
+    enough: usize,
 }
 
 impl Seats {
     /// That many, all of them free.
     pub fn new(all: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), all }
+        Self { taken: AtomicUsize::new(0), all, enough: all.saturating_sub(all / 10) }
+    }
+
+    fn are_scarce(&self) -> bool {
+        self.taken.load(Relaxed) > self.enough
     }
 }
 
@@ -96,6 +102,11 @@ impl Open {
         let open = Self(Arc::clone(connections));
         (before < seats.all).then_some(open)
     }
+
+    /// Whether more than nine of ten seats are taken.
+    pub fn is_crowded(&self) -> bool {
+        self.0.seats.are_scarce()
+    }
 }
 
 impl Drop for Open {
@@ -147,6 +158,9 @@ impl Offence {
 /// forgotten.
 const JUDGED: u32 = 1000;
 
+/// How long a connection may do nothing between two requests while seats are scarce.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(2);
+
 /// The requests of one connection, and the time limit while there is none.
 #[derive(Debug)]
 pub struct Activity {
@@ -164,7 +178,7 @@ pub struct Activity {
     deadline: Deadline,
     patience: Patience,
     /// Whoever has a part in the connection holds on to this: an upgraded one outlives its HTTP.
-    _open: Open,
+    open: Open,
 }
 
 impl Activity {
@@ -181,7 +195,7 @@ impl Activity {
             flooded: AtomicBool::new(false),
             deadline,
             patience,
-            _open: open,
+            open,
         }
     }
 
@@ -299,6 +313,18 @@ impl Activity {
     /// Nothing more is read for the sake of requests: what is left to do has that long.
     pub fn closes(&self, limit: Duration) {
         self.deadline.set(Some(limit));
+    }
+
+    /// While seats are scarce, a connection without a request has to go soon.
+    pub fn mind_the_crowd(&self) {
+        if self.open.is_crowded() && self.is_idle() && !self.in_head.load(Relaxed) {
+            self.deadline.bring_forward(IDLE_WHEN_CROWDED);
+        }
+    }
+
+    /// Whether there is room to do a client a kindness.
+    pub fn has_room(&self) -> bool {
+        !self.open.is_crowded()
     }
 
     /// Ready when the connection has done nothing for too long.

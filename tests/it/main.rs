@@ -13,6 +13,7 @@
 
 mod architecture;
 mod documents;
+mod crowds;
 mod drain;
 mod failures;
 mod forwarding;
