@@ -72,26 +72,38 @@ impl Frame {
 impl Frames {
     /// Tells of each frame whose head is complete with these bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
-        while !bytes.is_empty() {
+        loop {
             let skipped = self.left.min(bytes.len());
             self.left = self.left.saturating_sub(skipped);
             bytes = bytes.get(skipped..).unwrap_or_default();
-            while self.left == 0
-                && let Some((byte, rest)) = bytes.split_first()
-            {
-                bytes = rest;
-                if let Some(place) = self.head.get_mut(self.came) {
-                    *place = *byte;
-                }
-                self.came = self.came.saturating_add(1);
-                if self.came == HEAD {
-                    self.came = 0;
-                    let (frame, length) = Frame::of(self.head);
-                    self.left = length;
-                    each(frame);
-                }
-            }
+            let Some(head) = self.next_head(&mut bytes) else {
+                return;
+            };
+            let (frame, length) = Frame::of(head);
+            self.left = length;
+            each(frame);
         }
+    }
+
+    /// Takes a head off the bytes; none if it is not all there, what is there is kept then.
+    fn next_head(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEAD]> {
+        if self.came == 0
+            && let Some((head, rest)) = bytes.split_first_chunk()
+        {
+            *bytes = rest;
+            return Some(*head);
+        }
+        let (now, rest) = bytes.split_at(bytes.len().min(HEAD.saturating_sub(self.came)));
+        *bytes = rest;
+        for (place, byte) in self.head.iter_mut().skip(self.came).zip(now) {
+            *place = *byte;
+        }
+        self.came = self.came.saturating_add(now.len());
+        if self.came < HEAD {
+            return None;
+        }
+        self.came = 0;
+        Some(self.head)
     }
 }
 
