@@ -181,6 +181,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// For a TLS handshake.
     pub handshake_time: Duration,
+    /// TLS handshakes in a second on one core; none for as many as come.
+    pub handshakes: Option<u32>,
     /// Without a request on a connection.
     pub keepalive_idle: Duration,
     /// Between signs of life on an HTTP/2 connection.
@@ -341,6 +343,7 @@ impl Limits {
             head_fields: 100,
             head_time: seconds(10),
             handshake_time: seconds(10),
+            handshakes: None,
             keepalive_idle: seconds(60),
             ping_interval: seconds(20),
             ping_timeout: seconds(20),

@@ -95,6 +95,17 @@ impl Deadline {
         self.limit.at.store(at, Relaxed);
     }
 
+    /// Lets the limit pass so soon, unless it passes before anyway.
+    pub fn bring_forward(&self, after: Duration) {
+        let at = (self.deadlines.ticked() + after + TICK).as_micros();
+        self.limit.at.fetch_min(at, Relaxed);
+    }
+
+    /// The time of the core's last tick.
+    pub fn ticked(&self) -> Timestamp {
+        self.deadlines.ticked()
+    }
+
     /// Ready when the time has come. Until then the task is woken for it.
     pub fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
         self.limit.waker.register(cx.waker());

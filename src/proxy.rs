@@ -30,6 +30,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
@@ -142,6 +143,11 @@ impl Core {
         }
     }
 
+    /// Counts what a listener did not serve, by the word for the reason.
+    pub fn count_refused(&self, listener: usize, reason: &'static str) {
+        self.proxy.refused.of(self.index).count((listener, reason));
+    }
+
     /// 32 hexadecimal digits: a random half for the edge, then core and count.
     fn request_id(&self) -> HeaderValue {
         let count = self.requests.fetch_add(1, Relaxed) & 0x00ff_ffff_ffff_ffff;
@@ -186,7 +192,7 @@ impl Client {
                 return response;
             }
             Err(error) => {
-                self.count_refused(error);
+                self.core.count_refused(self.listener, error.reason());
                 if account.speaks_grpc() {
                     account.call_ended(error.grpc_status());
                     (answer::refuse_call(error), account)
@@ -278,8 +284,13 @@ impl Client {
 
     fn open_account(&self, request: &Request<Incoming>) -> Account {
         let method = method_word(request.method());
-        let core = &self.core;
-        Account::open(core.index, self.listener, method, &core.proxy.unrouted, &self.activity)
+        let (core, unrouted) = (&self.core, &self.core.proxy.unrouted);
+        let mut account =
+            Account::open(core.index, self.listener, method, unrouted, &self.activity);
+        if !request.body().is_end_stream() {
+            account.has_body();
+        }
+        account
     }
 
     fn policy(&self) -> Option<&ListenerPolicy> {
@@ -352,10 +363,6 @@ impl Client {
             return Ok(());
         }
         Err(ProxyError::Forbidden)
-    }
-
-    fn count_refused(&self, error: ProxyError) {
-        self.core.proxy.refused.of(self.core.index).count((self.listener, error.reason()));
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::worker::Share;
 use super::{Bound, StartError};
+use crate::clock;
 use crate::config::{self, Config};
-use crate::listener::{self, ListenerOptions};
+use crate::listener::{self, ListenerOptions, Throttle};
 use crate::proxy::activity::{Connections, Seats};
 use crate::tls::{Certificates, Terms};
 
@@ -34,6 +35,8 @@ pub(super) fn bind_all(
 ) -> Result<(Vec<Bound>, Vec<Vec<Share>>), StartError> {
     let most = config.limits.connections.unwrap_or_else(most_connections);
     let seats = Arc::new(Seats::new(most));
+    let throttle = |limit| Arc::new(Throttle::new(limit, clock::now()));
+    let throttles: Vec<_> = (0..cores).map(|_| config.limits.handshakes.map(throttle)).collect();
     let mut bound = Vec::new();
     let mut shares: Vec<Vec<Share>> = (0..cores).map(|_| Vec::new()).collect();
     for (index, listener) in listeners.iter().enumerate() {
@@ -47,8 +50,9 @@ pub(super) fn bind_all(
         let address = address.map_err(failed)?;
         let connections = Arc::new(Connections::new(&seats));
         let options = options(index, listener, config, certificates)?;
-        for (share, socket) in shares.iter_mut().zip(sockets) {
-            let (options, connections) = (options.clone(), Arc::clone(&connections));
+        for ((share, socket), handshakes) in shares.iter_mut().zip(sockets).zip(&throttles) {
+            let options = ListenerOptions { handshakes: handshakes.clone(), ..options.clone() };
+            let connections = Arc::clone(&connections);
             share.push(Share { options, socket, connections });
         }
         let (name, default) = (listener.name.clone(), listener.default);
@@ -71,5 +75,7 @@ fn options(
         max_streams: listener.max_streams,
         limits: config.limits,
         tls: listener.tls.then(terms).transpose()?,
+        // Each core has its own.
+        handshakes: None,
     })
 }

@@ -1,15 +1,28 @@
-//! What HTTP is served on, in clear text or not, and how the first bytes of a head are noticed.
+//! What HTTP/1 is served on, in clear text or not: it notices the first bytes of a head, and it is
+//! closed so that the client can read its last answer.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::proxy::activity::Activity;
 use crate::tls::TlsStream;
+
+/// A client that is still sending has that long to read its last answer. Were the socket closed at
+/// once, the kernel would answer what it sends with a reset, which takes the answer away from it.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
+/// As many bytes are read meanwhile and thrown away; the rest has to wait at the client.
+const MOST_DISCARDED: usize = 1 << 20;
+
+/// Bytes that are thrown away at once.
+const DISCARDED_AT_ONCE: usize = 8 << 10;
 
 /// Pieces that are no longer than this together are written as one.
 const SHORT: usize = 2 << 10;
@@ -26,15 +39,76 @@ fn join<'j>(pieces: &[io::IoSlice<'_>], into: &'j mut [u8; SHORT]) -> Option<&'j
 }
 
 /// What HTTP is spoken on: a socket, or TLS on one.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The socket.
+    fn socket(&mut self) -> &mut TcpStream;
+}
 
-impl Stream for TcpStream {}
-impl Stream for TlsStream<TcpStream> {}
+impl Stream for TcpStream {
+    fn socket(&mut self) -> &mut TcpStream {
+        self
+    }
+}
 
-/// A stream that tells when bytes come.
+impl Stream for TlsStream<TcpStream> {
+    fn socket(&mut self) -> &mut TcpStream {
+        self.get_mut().0
+    }
+}
+
+/// A stream of HTTP/1.
 pub(super) struct Watched<S> {
-    pub(super) stream: S,
-    pub(super) activity: Arc<Activity>,
+    stream: S,
+    activity: Arc<Activity>,
+    /// Something was written that may not be on its way yet.
+    writing: bool,
+    closing: Closing,
+}
+
+/// How far a stream is with its end.
+#[derive(Clone, Copy)]
+enum Closing {
+    /// It is in use.
+    No,
+    /// What was written goes out first.
+    Finishing,
+    /// Nothing more is written; so many bytes may still be read.
+    Discarding(usize),
+}
+
+impl<S: Stream> Watched<S> {
+    /// Tells that activity when bytes come.
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, writing: false, closing: Closing::No }
+    }
+
+    /// Whether part of an answer may not have been written yet: nothing else may be written then.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing
+    }
+
+    /// What the stream tells.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Throws away what comes until the client has closed its side too, or the time is up.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [MaybeUninit::uninit(); DISCARDED_AT_ONCE];
+        while let Closing::Discarding(left @ 1..) = self.closing {
+            let mut buffer = ReadBuf::uninit(&mut scratch);
+            match Pin::new(self.stream.socket()).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    let left = left.saturating_sub(buffer.filled().len());
+                    self.closing = Closing::Discarding(left);
+                }
+                Poll::Pending if left < MOST_DISCARDED || self.activity.may_send_more() => break,
+                // It has closed its side, or has sent nothing but what was read.
+                Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ok(())),
+            }
+        }
+        self.activity.poll_expired(cx).map(Ok)
+    }
 }
 
 impl<S: Stream> AsyncRead for Watched<S> {
@@ -58,6 +132,7 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.writing = true;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -66,6 +141,7 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.writing = true;
         // The kernel takes one piece with less ado than two: 0.3 us for a head and a short body.
         let mut joined = [0; SHORT];
         match join(pieces, &mut joined) {
@@ -79,10 +155,31 @@ impl<S: Stream> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.writing = false;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let me = &mut *self;
+        if !me.activity.is_idle() {
+            // Upgraded: what the other side has yet to say goes on.
+            return Pin::new(&mut me.stream).poll_shutdown(cx);
+        }
+        if matches!(me.closing, Closing::No) {
+            me.activity.closes(LINGER);
+            me.closing = Closing::Finishing;
+        }
+        if matches!(me.closing, Closing::Finishing) {
+            if ready!(Pin::new(&mut me.stream).poll_shutdown(cx)).is_err() {
+                // The client has gone. hyper would tell this instead of what went wrong before.
+                return Poll::Ready(Ok(()));
+            }
+            if !me.activity.has_room() {
+                return Poll::Ready(Ok(()));
+            }
+            me.closing = Closing::Discarding(MOST_DISCARDED);
+        }
+        me.poll_discard(cx)
     }
 }

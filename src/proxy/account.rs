@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use http::Version;
 
 use crate::clock;
 use crate::counters::{PerCore, RouteCell};
 use crate::grpc::Code;
-use crate::proxy::activity::Activity;
+use crate::proxy::activity::{Activity, Manner};
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::spec::Protocol;
@@ -19,6 +20,9 @@ use crate::timestamp::Timestamp;
 
 /// The client left before its response was through; nginx's word for it, and by now everyone's.
 const CLIENT_LEFT: u16 = 499;
+
+/// Clients that cancel long polls wait longer before they do; attackers do not.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// One request's account.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Account {
     /// How the call ended.
     code: Option<Code>,
     upload: Option<Upload>,
+    /// Whether a body was announced.
+    has_body: bool,
     received: u64,
     sent: u64,
     over: bool,
@@ -63,11 +69,17 @@ impl Account {
             grpc: false,
             code: None,
             upload: None,
+            has_body: false,
             received: 0,
             sent: 0,
             over: false,
             activity: Arc::clone(activity),
         }
+    }
+
+    /// A body is to follow the head.
+    pub fn has_body(&mut self) {
+        self.has_body = true;
     }
 
     /// It is a gRPC call by its content type.
@@ -118,6 +130,7 @@ impl Account {
     /// Bytes of the response's body went out.
     pub fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes as u64);
+        self.activity.data_sent(bytes);
     }
 
     /// The response broke off by the replica's doing: its status stands.
@@ -141,8 +154,10 @@ impl Drop for Account {
             }
             None => &self.unrouted,
         };
-        self.activity.request_ended();
+        let unread = self.upload.as_ref().map_or(self.has_body, |upload| !upload.is_complete());
         let took = clock::now().since(self.started);
+        let given_up = self.status.is_none() && took < EARLY;
+        self.activity.request_ended(Manner { unread, given_up });
         let received = self.upload.as_ref().map_or(self.received, Upload::received);
         let mut cell = counters.of(self.core);
         cell.requests.count((self.listener, self.method, status));

@@ -2,25 +2,32 @@
 //! there are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::deadline::Deadline;
+use crate::timestamp::Timestamp;
 
 /// How many connections there may be, on all listeners together.
 #[derive(Debug)]
 pub struct Seats {
     taken: AtomicUsize,
     all: usize,
+    /// With more than these taken, idle connections have to go soon.
+    enough: usize,
 }
 
 impl Seats {
     /// That many, all of them free.
     pub fn new(all: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), all }
+        Self { taken: AtomicUsize::new(0), all, enough: all.saturating_sub(all / 10) }
+    }
+
+    fn are_scarce(&self) -> bool {
+        self.taken.load(Relaxed) > self.enough
     }
 }
 
@@ -95,6 +102,11 @@ impl Open {
         let open = Self(Arc::clone(connections));
         (before < seats.all).then_some(open)
     }
+
+    /// Whether more than nine of ten seats are taken.
+    pub fn is_crowded(&self) -> bool {
+        self.0.seats.are_scarce()
+    }
 }
 
 impl Drop for Open {
@@ -114,23 +126,77 @@ pub struct Patience {
     pub idle: Duration,
 }
 
+/// How a request ended, as far as its connection is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Part of it may still be on its way.
+    pub unread: bool,
+    /// The client gave it up soon, and before there was an answer.
+    pub given_up: bool,
+}
+
+/// Why a connection is closed whatever is under way on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// Its frames are about nothing.
+    Flood,
+    /// It gives up most of its requests at once (CVE-2023-44487).
+    Resets,
+}
+
+impl Offence {
+    /// The word in metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Flood => "h2_flood",
+            Self::Resets => "h2_resets",
+        }
+    }
+}
+
+/// Requests of a connection that are judged together: when there are as many, half of them are
+/// forgotten.
+const JUDGED: u32 = 1000;
+
+/// How long a connection may do nothing between two requests while seats are scarce.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(2);
+
 /// The requests of one connection, and the time limit while there is none.
 #[derive(Debug)]
 pub struct Activity {
     requests: AtomicUsize,
     in_head: AtomicBool,
+    /// The last request's body was not read to its end.
+    unread: AtomicBool,
+    /// Of the last requests, how many have ended.
+    ended: AtomicU32,
+    /// How many of them their client gave up early.
+    given_up: AtomicU32,
+    /// Frames and bytes of responses' bodies that have not been asked for.
+    sent: (AtomicU64, AtomicU64),
+    flooded: AtomicBool,
     deadline: Deadline,
     patience: Patience,
     /// Whoever has a part in the connection holds on to this: an upgraded one outlives its HTTP.
-    _open: Open,
+    open: Open,
 }
 
 impl Activity {
     /// A connection that has just been accepted.
     pub fn new(deadline: Deadline, patience: Patience, open: Open) -> Self {
         deadline.set(Some(patience.idle));
-        let (requests, in_head) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { requests, in_head, deadline, patience, _open: open }
+        Self {
+            requests: AtomicUsize::new(0),
+            in_head: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            ended: AtomicU32::new(0),
+            given_up: AtomicU32::new(0),
+            sent: (AtomicU64::new(0), AtomicU64::new(0)),
+            flooded: AtomicBool::new(false),
+            deadline,
+            patience,
+            open,
+        }
     }
 
     /// A TLS handshake begins, and may take that long.
@@ -145,7 +211,7 @@ impl Activity {
 
     /// Bytes came: between two requests they begin a head.
     pub fn bytes_came(&self) {
-        if self.requests.load(Relaxed) == 0 && !self.in_head.swap(true, Relaxed) {
+        if self.is_idle() && !self.in_head.swap(true, Relaxed) {
             self.deadline.set(Some(self.patience.head));
         }
     }
@@ -169,10 +235,96 @@ impl Activity {
     }
 
     /// A response is through, or its client has left.
-    pub fn request_ended(&self) {
+    pub fn request_ended(&self, manner: Manner) {
+        self.unread.store(manner.unread, Relaxed);
+        self.ended.store(self.ended.load(Relaxed).saturating_add(1), Relaxed);
+        if manner.given_up {
+            self.given_up.fetch_add(1, Relaxed);
+        }
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.deadline.set(Some(self.patience.idle));
         }
+        if manner.given_up && self.offence().is_some() {
+            // The connection need not read anything more to notice.
+            self.deadline.set(Some(Duration::ZERO));
+        }
+    }
+
+    /// A frame of a response's body went out.
+    pub fn data_sent(&self, bytes: usize) {
+        // One core serves a connection: nobody else adds.
+        let add = |to: &AtomicU64, more| to.store(to.load(Relaxed).wrapping_add(more), Relaxed);
+        add(&self.sent.0, 1);
+        add(&self.sent.1, bytes as u64);
+    }
+
+    /// Frames and bytes that went out since this was asked before.
+    pub fn take_sent(&self) -> (u64, u64) {
+        (self.sent.0.swap(0, Relaxed), self.sent.1.swap(0, Relaxed))
+    }
+
+    /// The client's frames are about nothing.
+    pub fn flooded(&self) {
+        self.flooded.store(true, Relaxed);
+    }
+
+    /// Why the connection must not go on; none if it may.
+    pub fn offence(&self) -> Option<Offence> {
+        if self.flooded.load(Relaxed) {
+            return Some(Offence::Flood);
+        }
+        let ended = self.ended.load(Relaxed);
+        if ended <= JUDGED / 2 {
+            return None;
+        }
+        let given_up = self.given_up.load(Relaxed);
+        if ended >= JUDGED {
+            self.ended.store(ended / 2, Relaxed);
+            self.given_up.store(given_up / 2, Relaxed);
+        }
+        (given_up > ended / 2).then_some(Offence::Resets)
+    }
+
+    /// Whether no request is under way. That of an upgraded connection is until its end.
+    pub fn is_idle(&self) -> bool {
+        self.requests.load(Relaxed) == 0
+    }
+
+    /// Whether a head has begun to come, and no more than that.
+    pub fn is_in_head(&self) -> bool {
+        self.is_idle() && self.in_head.load(Relaxed)
+    }
+
+    /// Whether the client may be sending still, though it has its last answer.
+    pub fn may_send_more(&self) -> bool {
+        self.is_idle() && (self.in_head.load(Relaxed) || self.unread.load(Relaxed))
+    }
+
+    /// Told to go for having no requests, it has as long again to do so, at most that long.
+    pub fn asked_to_go(&self, limit: Duration) {
+        self.deadline.set(Some(limit.min(self.patience.idle)));
+    }
+
+    /// The time of the core's last tick.
+    pub fn ticked(&self) -> Timestamp {
+        self.deadline.ticked()
+    }
+
+    /// Nothing more is read for the sake of requests: what is left to do has that long.
+    pub fn closes(&self, limit: Duration) {
+        self.deadline.set(Some(limit));
+    }
+
+    /// While seats are scarce, a connection without a request has to go soon.
+    pub fn mind_the_crowd(&self) {
+        if self.open.is_crowded() && self.is_idle() && !self.in_head.load(Relaxed) {
+            self.deadline.bring_forward(IDLE_WHEN_CROWDED);
+        }
+    }
+
+    /// Whether there is room to do a client a kindness.
+    pub fn has_room(&self) -> bool {
+        !self.open.is_crowded()
     }
 
     /// Ready when the connection has done nothing for too long.

@@ -1,10 +1,13 @@
 //! The responses that the proxy makes itself.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
+use crate::clock;
 use crate::grpc;
 use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
@@ -33,31 +36,38 @@ impl Asked {
 
     /// Whether the client prefers JSON.
     fn prefers_json(&self) -> bool {
-        let accept = self.accept.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        let position = |needle: &[u8]| accept.windows(needle.len()).position(|at| at == needle);
-        match (position(b"json"), position(b"text/")) {
-            (Some(json), Some(text)) => json < text,
-            (json, _) => json.is_some(),
-        }
+        self.accept.as_ref().is_some_and(|accept| prefers_json(accept.as_bytes()))
+    }
+}
+
+/// Whether `application/json` and the like stand before text in the value of an `Accept`.
+fn prefers_json(accept: &[u8]) -> bool {
+    let position = |needle: &[u8]| accept.windows(needle.len()).position(|at| at == needle);
+    match (position(b"json"), position(b"text/")) {
+        (Some(json), Some(text)) => json < text,
+        (json, _) => json.is_some(),
+    }
+}
+
+/// What is said about a refusal: its content type, and JSON or text with the reason word.
+fn words(error: ProxyError, json: bool) -> (&'static str, String) {
+    let (status, reason) = (error.status(), error.reason());
+    if json {
+        let fields = json!({
+            "status": status.as_u16(), "reason": reason, "message": error.to_string(),
+        });
+        ("application/json", format!("{fields}\n"))
+    } else {
+        ("text/plain; charset=utf-8", format!("{status} ({reason})\n{error}\n"))
     }
 }
 
 /// The answer to a request that no replica answers: JSON or text, with the reason word.
 pub fn refuse(error: ProxyError, asked: &Asked) -> Response<Body> {
-    let (status, reason) = (error.status(), error.reason());
-    let json = asked.prefers_json();
-    let body = if json {
-        let fields = json!({
-            "status": status.as_u16(), "reason": reason, "message": error.to_string(),
-        });
-        format!("{fields}\n")
-    } else {
-        format!("{status} ({reason})\n{error}\n")
-    };
+    let (kind, body) = words(error, asked.prefers_json());
     let mut response = Response::new(Body::own(Bytes::from(body)));
-    *response.status_mut() = status;
+    *response.status_mut() = error.status();
     let headers = response.headers_mut();
-    let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if error.is_temporary() {
@@ -67,6 +77,25 @@ pub fn refuse(error: ProxyError, asked: &Asked) -> Response<Body> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The same as the bytes of HTTP/1.1, for a head that did not come to its end; `head` is what came
+/// of it. After this answer the connection is closed.
+pub fn refuse_unread(error: ProxyError, head: &[u8]) -> String {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let json = lines.any(|line| {
+        let name = line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"accept:"));
+        name && prefers_json(line)
+    });
+    let (kind, body) = words(error, json);
+    let date = UNIX_EPOCH + Duration::from_secs(u64::try_from(clock::date()).unwrap_or(0));
+    format!(
+        "HTTP/1.1 {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         connection: close\r\ndate: {}\r\n\r\n{body}",
+        error.status(),
+        body.len(),
+        httpdate::fmt_http_date(date),
+    )
 }
 
 /// The same for a gRPC call: a response of trailers alone, whose HTTP status is always 200. Its

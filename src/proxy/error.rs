@@ -32,6 +32,12 @@ pub enum ProxyError {
     /// The client's address is not in the route's `allow`.
     #[error("the client's address is not allowed")]
     Forbidden,
+    /// The head did not come within `limits.head-time`.
+    #[error("the request head did not come in time")]
+    SlowHead,
+    /// Plain HTTP where TLS is spoken.
+    #[error("this port speaks TLS: write https:// instead of http://")]
+    NotTls,
     /// Nothing takes the request.
     #[error("no route takes this host and path")]
     NoRoute,
@@ -78,11 +84,12 @@ impl ProxyError {
             | Self::BadTarget
             | Self::BadPath(_)
             | Self::BadFraming
+            | Self::NotTls
             | Self::ClientBroken => StatusCode::BAD_REQUEST,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowHead | Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
@@ -105,12 +112,14 @@ impl ProxyError {
             | Self::BadFraming
             | Self::Method
             | Self::Expectation
+            | Self::NotTls
             | Self::ClientBroken => Code::Internal,
             Self::Forbidden => Code::PermissionDenied,
             // Nothing is accepted before the first table, so that this is never said too early.
             Self::NoRoute => Code::Unimplemented,
             Self::BodyTooLarge | Self::TooManyInFlight | Self::QueueFull => Code::ResourceExhausted,
-            Self::ClientTooSlow
+            Self::SlowHead
+            | Self::ClientTooSlow
             | Self::ScaledToZero
             | Self::NoEndpoint
             | Self::Reset
@@ -130,6 +139,8 @@ impl ProxyError {
             Self::Method => "method",
             Self::Expectation => "expectation",
             Self::Forbidden => "forbidden",
+            Self::SlowHead => "slow_head",
+            Self::NotTls => "not_tls",
             Self::NoRoute => "no_route",
             Self::BodyTooLarge => "body_too_large",
             Self::ClientTooSlow => "client_too_slow",
@@ -156,6 +167,8 @@ impl ProxyError {
             | Self::Method
             | Self::Expectation
             | Self::Forbidden
+            | Self::SlowHead
+            | Self::NotTls
             | Self::NoRoute
             | Self::BodyTooLarge
             | Self::ClientTooSlow
@@ -176,6 +189,8 @@ impl ProxyError {
             | Self::BadFraming
             | Self::Method
             | Self::Expectation
+            | Self::SlowHead
+            | Self::NotTls
             | Self::BodyTooLarge
             | Self::ClientTooSlow
             | Self::ClientBroken => true,

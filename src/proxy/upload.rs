@@ -168,6 +168,11 @@ impl Upload {
         self.lock().is_some_and(|state| state.stage == Stage::Coming { awaited: true })
     }
 
+    /// Whether all of the body has come.
+    pub fn is_complete(&self) -> bool {
+        self.lock().is_none_or(|state| state.stage == Stage::Complete)
+    }
+
     /// Bytes that have come from the client.
     pub fn received(&self) -> u64 {
         self.lock().map_or(0, |state| state.received)

@@ -13,10 +13,13 @@
 
 mod architecture;
 mod documents;
+mod crowds;
 mod drain;
 mod failures;
 mod forwarding;
 mod grpc;
+mod hostile_connections;
+mod hostile_http2;
 mod label_changes;
 mod limits;
 mod protocols;

@@ -1,6 +1,7 @@
 //! The words that the tests are written in.
 
 mod client;
+pub(crate) mod frames;
 mod grpc;
 mod h2;
 mod ingress;

@@ -138,9 +138,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         |to, it| put(&mut to.limits.handshake_time, value::time_limit(it.text)),
     ),
     Setting::edge(
+        "limits.handshakes",
+        Default(r#""none""#),
+        "TLS handshakes a second on each core, the rest is closed; \"none\" for any number.",
+        |to, it| {
+            let read = |text: &str| value::number(text, 1..=1_000_000, "1000");
+            put(&mut to.limits.handshakes, value::optional(it.text, read))
+        },
+    ),
+    Setting::edge(
         "limits.keepalive-idle",
         Default(r#""1m""#),
-        "Without a request on a client's connection.",
+        "Without a request on a client's connection; 2s when 9 of 10 `connections` are open.",
         |to, it| put(&mut to.limits.keepalive_idle, value::time_limit(it.text)),
     ),
     Setting::edge(
@@ -176,7 +185,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "limits.connections",
         Default(r#""none""#),
-        "Client connections at once; \"none\" for what the limit of open files allows.",
+        "Client connections at once; \"none\" for what the limit of open files allows, at most 50000.",
         |to, it| {
             let read = |text: &str| value::number(text, 1..=usize::MAX, "10000");
             put(&mut to.limits.connections, value::optional(it.text, read))

@@ -149,6 +149,16 @@ impl Ingress {
         count
     }
 
+    /// How many requests and connections were counted as refused for that reason.
+    pub(crate) fn refused(&self, reason: &str) -> u64 {
+        let cells = self.proxy.refused.each();
+        let count = |cell: &hiveway::counters::Tally<(usize, &'static str)>| {
+            let same = cell.iter().filter(|((_, counted), _)| *counted == reason);
+            same.map(|(_, count)| count).sum::<u64>()
+        };
+        cells.map(|cell| count(&cell)).sum()
+    }
+
     /// How many gRPC calls were counted that ended so: `Unavailable`.
     pub(crate) fn calls(&self, code: &str) -> u64 {
         let snapshot = self.proxy.snapshot.load();

@@ -124,7 +124,10 @@ impl Origin {
         let serve = move |stream: TcpStream, _| {
             let (answer, requests) = (answer.clone(), Arc::clone(&requests));
             async move {
-                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                // Takes it well if many requests are cancelled at once.
+                let mut builder = h2::server::Builder::new();
+                builder.max_pending_accept_reset_streams(10_000);
+                let Ok(mut connection) = builder.handshake(stream).await else { return };
                 let mut streams = JoinSet::new();
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     let what = format!("{} {}", request.method(), request.uri().path());

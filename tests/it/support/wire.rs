@@ -125,6 +125,12 @@ impl Wire {
         self.take(self.unread.len())
     }
 
+    /// The same, if it is no text.
+    pub(crate) async fn rest_of_bytes(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.unread)
+    }
+
     /// Waits until the peer has closed or reset the connection.
     pub(crate) async fn closed(&mut self) {
         while self.more().await {}
