@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 
+from processes import Broken
 from rows import HOST
 
 AT_ONCE = 64
@@ -18,10 +19,6 @@ done = function(summary)
     e.connect + e.read + e.write + e.timeout + e.status))
 end
 """
-
-
-class Broken(Exception):
-    """Requests failed, or something else than the expected was answered."""
 
 
 def run(row, port, seconds, directory):

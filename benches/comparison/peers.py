@@ -2,17 +2,12 @@
 X-Forwarded-For is added; connections to endpoints are kept; time limits are set; TLS 1.3; health checks off."""
 
 import json
-import os
 import pathlib
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 
 from rows import HOST, Row
-
-# Where `--install` puts programs that Debian does not have.
-TOOLS = pathlib.Path(__file__).parents[2] / "target/tools/compare"
 
 
 @dataclass
@@ -40,7 +35,7 @@ class Setup:
 
 
 class Peer:
-    """One proxy. `program` is none if it is not there."""
+    """One proxy: how it is started, and how it differs from others."""
     name = ""
     # Where its metrics are read.
     metrics = "/metrics"
@@ -51,8 +46,8 @@ class Peer:
     # Whether a listener for HTTP/2 in clear text speaks nothing else.
     h2c_only = False
 
-    def __init__(self, program):
-        self.program = program
+    def __init__(self, program, name=None):
+        self.program, self.name = program, name or self.name
 
     def does(self, row):
         """Whether it can do this kind of work."""
@@ -70,14 +65,6 @@ class Peer:
         done = subprocess.run([self.program, *self.version_arguments], capture_output=True, text=True, check=False)
         found = re.search(self.version_pattern, done.stdout + done.stderr)
         return found[0] if found else "unknown"
-
-
-def on_path(*names):
-    """The first of these programs that is there."""
-    # Debian's daemons are not on everybody's PATH; the script in the wheel of Envoy needs more than its place.
-    places = [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", f"{TOOLS}/envoy/_bin", f"{TOOLS}/bin"]
-    found = (shutil.which(name, path=os.pathsep.join(places)) for name in names)
-    return next(filter(None, found), None)
 
 
 class Hiveway(Peer):

@@ -8,6 +8,10 @@ import subprocess
 import time
 
 
+class Broken(Exception):
+    """A proxy does not do the work that is measured."""
+
+
 def free_ports(count):
     """So many ports of the loopback address, chosen by the kernel, all different."""
     with contextlib.ExitStack() as stack:
@@ -46,7 +50,7 @@ class Process:
                     socket.create_connection(("127.0.0.1", port), 1).close()
                     break
                 if self.process.poll() is not None or time.monotonic() > end:
-                    raise SystemExit(f"{self.name} did not start:\n{self.said.read_text()[-3000:]}")
+                    raise Broken(f"{self.name} did not start:\n{self.said.read_text()[-3000:]}")
                 time.sleep(0.02)
 
     def cpu(self):

@@ -12,11 +12,11 @@ BEGIN, END = "<!-- costs -->", "<!-- end of costs -->"
 YARDSTICK = "HAProxy"
 
 
-def markdown(results, peers, given, which):
-    """The table; rows of the text under it say how it came about."""
+def markdown(results, peers, given):
+    """The table, and one paragraph on how it came about."""
     names = [peer.name for peer in peers]
     lines = [
-        "| CPU per request, us (ratio to HAProxy) | " + " | ".join(names) + " |",
+        f"| us of CPU per request (ratio to {YARDSTICK}) | " + " | ".join(names) + " |",
         "|---|" + "---:|" * len(names),
     ]
     for row, costs, wrong in results:
@@ -27,30 +27,25 @@ def markdown(results, peers, given, which):
 
 
 def cell(costs, wrong, name):
+    """Microseconds, then the ratio in the same round and how far the rounds lie from their middle."""
     if name in wrong:
         return "failed"
     if not costs.get(name):
         return "-"
     text = f"{statistics.median(costs[name]) / 1000:.1f}"
-    if name != YARDSTICK and costs.get(YARDSTICK):
-        ratios = [mine / its for mine, its in zip(costs[name], costs[YARDSTICK])]
-        text += f" ({statistics.median(ratios):.2f})"
+    # A proxy that failed later on has fewer rounds, and no figure to compare with.
+    if name != YARDSTICK and costs.get(YARDSTICK) and YARDSTICK not in wrong:
+        ratios = [mine / its for mine, its in zip(costs[name], costs[YARDSTICK], strict=True)]
+        apart = f" ± {(max(ratios) - min(ratios)) / 2:.2f}" if len(ratios) > 1 else ""
+        text += f" ({statistics.median(ratios):.2f}{apart})"
     return text
 
 
-def spread(results):
-    """How far the rounds of one cell lie apart, as a share of their median: the median and the largest of all cells."""
-    spreads = [(max(each) - min(each)) / statistics.median(each)
-               for _, costs, _ in results for each in costs.values() if len(each) > 1]
-    if not spreads:
-        return "one round only"
-    return (f"between the rounds of a cell lie {100 * statistics.median(spreads):.0f} % in the median,"
-            f" {100 * max(spreads):.0f} % at most")
-
-
 def method(results, given):
-    return (f"Medians of {given.rounds} rounds of {given.seconds} s in turn, of the ratios by round; {spread(results)}."
-            " 64 requests at once; no request failed.")
+    failures = [f"{row.name}: {name}" for row, _, wrong in results for name in wrong]
+    outcome = f"Failed: {', '.join(failures)}." if failures else "No request failed."
+    return (f"64 requests at once; medians of {given.rounds} runs of {given.seconds} s, in turn with all others;"
+            f" ratios are those within a round, ± half the distance between the outermost. {outcome}")
 
 
 def machine():
