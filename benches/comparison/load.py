@@ -32,7 +32,7 @@ def run(row, port, seconds, directory):
         raise Broken(f"{command[0]} failed:\n{said[-2000:]}")
     requests, size, failed = counted
     if failed or not requests:
-        raise Broken(f"{failed} requests failed, {requests} did not:\n{said[-2000:]}")
+        raise Broken(f"{failed or 'all'} requests failed:\n{said[-2000:]}")
     if size < requests * row.body:
         raise Broken(f"{requests} responses had {size} bytes only")
     return requests

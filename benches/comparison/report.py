@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import statistics
-import subprocess
 
 BEGIN, END = "<!-- costs -->", "<!-- end of costs -->"
 # Ratios are to this one.
@@ -42,6 +41,7 @@ def cell(costs, wrong, name):
 
 
 def method(results, given):
+    """How the figures came about, and whether all of them did."""
     failures = [f"{row.name}: {name}" for row, _, wrong in results for name in wrong]
     outcome = f"Failed: {', '.join(failures)}." if failures else "No request failed."
     return (f"64 requests at once; medians of {given.rounds} runs of {given.seconds} s, in turn with all others;"
@@ -49,6 +49,7 @@ def method(results, given):
 
 
 def machine():
+    """The day, and what the figures were measured on."""
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
     day = datetime.datetime.now(datetime.timezone.utc).date()
@@ -57,6 +58,7 @@ def machine():
 
 
 def update(readme, text):
+    """Puts the table between its marks."""
     whole = readme.read_text()
     if BEGIN not in whole or END not in whole:
         raise SystemExit(f"README.md has no {BEGIN} with an {END}")

@@ -60,7 +60,7 @@ ROWS = [
     replace(BASE, name="fields", text="3 fields", headers="few"),
     replace(BASE, name="body", text="16 KiB", body=16384),
     replace(BASE, name="connections", text="a new connection for each request", keep_alive=False),
-    replace(BASE, name="metrics", text="no metrics", metrics=False),
+    replace(BASE, name="metrics", text="metrics neither kept nor read, where that can be chosen", metrics=False),
     replace(BASE, name="log", text="access log", log=True),
     replace(BASE, name="h2c", text="HTTP/2, clear text", h2=True),
     replace(BASE, name="tls", text="TLS", tls=True),
