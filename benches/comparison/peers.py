@@ -108,13 +108,15 @@ class Bare(Peer):
     name = "bare hyper"
     metrics = None
     routes_by_host = False
+    h2c_only = True
 
     def does(self, row):
-        return not (row.tls or row.h2 or row.log)
+        return not (row.tls or row.log)
 
     def command(self, setup):
         endpoints = [f"127.0.0.1:{port}" for port in setup.endpoints]
-        return [self.program, f"127.0.0.1:{setup.port}", setup.row.workers, *endpoints]
+        protocol = "h2c" if setup.row.h2 else "http1"
+        return [self.program, protocol, f"127.0.0.1:{setup.port}", setup.row.workers, *endpoints]
 
     def version(self):
         lock = (pathlib.Path(__file__).parents[2] / "Cargo.lock").read_text()

@@ -1,4 +1,4 @@
-//! The least that a proxy on hyper does: `bare LISTEN WORKERS ENDPOINT...`, HTTP/1.1 in clear text.
+//! The least that a proxy on hyper does: `bare http1|h2c LISTEN WORKERS ENDPOINT...`, in clear text.
 //!
 //! One thread, runtime and pool per worker, endpoints in turn, X-Forwarded-For, and nothing else:
 //! no routes, no metrics, no limits, no retries, no order at its end. What Hiveway costs beyond it is what
@@ -12,11 +12,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::header::{CONNECTION, HOST};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self as upstream, SendRequest};
-use hyper::server::conn::http1;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Socket, Type};
@@ -82,6 +84,9 @@ impl Worker {
         let place = turn.checked_rem(self.endpoints.len());
         let (address, idle) = place.and_then(|p| self.endpoints.get(p)).ok_or("no endpoint")?;
         let mut connection = connect(*address, idle).await?;
+        if request.version() == Version::HTTP_2 {
+            make_http1(&mut request)?;
+        }
         request.headers_mut().remove(CONNECTION);
         request.headers_mut().insert("x-forwarded-for", client);
         let mut response = connection.send_request(request).await?;
@@ -90,7 +95,7 @@ impl Worker {
         Ok(response.map(|body| Leased { body, connection: Some(connection), idle }))
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) -> Result<(), Failure> {
+    async fn accept(self: Rc<Self>, http2: bool, listener: TcpListener) -> Result<(), Failure> {
         loop {
             let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
@@ -100,9 +105,36 @@ impl Worker {
                 let (worker, client) = (Rc::clone(&worker), client.clone());
                 async move { worker.forward(request, client).await }
             });
-            spawn_local(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            let stream = TokioIo::new(stream);
+            if http2 {
+                spawn_local(http2::Builder::new(Here).serve_connection(stream, service));
+            } else {
+                spawn_local(http1::Builder::new().serve_connection(stream, service));
+            }
         }
     }
+}
+
+/// Runs tasks on the worker that they come from.
+#[derive(Clone)]
+struct Here;
+
+impl<T: Future<Output = ()> + 'static> Executor<T> for Here {
+    fn execute(&self, task: T) {
+        spawn_local(task);
+    }
+}
+
+/// Writes a request of HTTP/2 as HTTP/1.1 wants it.
+fn make_http1(request: &mut Request<Incoming>) -> Result<(), Failure> {
+    *request.version_mut() = Version::HTTP_11;
+    let uri = std::mem::take(request.uri_mut()).into_parts();
+    if let Some(authority) = uri.authority {
+        request.headers_mut().insert(HOST, HeaderValue::from_str(authority.as_str())?);
+    }
+    let path = uri.path_and_query.unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    Ok(())
 }
 
 /// An idle connection, else a new one.
@@ -120,7 +152,7 @@ async fn connect(address: SocketAddr, idle: &Idle) -> Result<SendRequest<Incomin
     Ok(sender)
 }
 
-fn work(address: SocketAddr, endpoints: &[SocketAddr]) -> Result<(), Failure> {
+fn work(http2: bool, address: SocketAddr, endpoints: &[SocketAddr]) -> Result<(), Failure> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -129,19 +161,25 @@ fn work(address: SocketAddr, endpoints: &[SocketAddr]) -> Result<(), Failure> {
     let endpoints = endpoints.iter().map(|address| (*address, Idle::default())).collect();
     let worker = Rc::new(Worker { endpoints, turn: Cell::default() });
     let runtime = Builder::new_current_thread().enable_io().build()?;
-    LocalSet::new()
-        .block_on(&runtime, async { worker.accept(TcpListener::from_std(socket.into())?).await })
+    LocalSet::new().block_on(&runtime, async {
+        worker.accept(http2, TcpListener::from_std(socket.into())?).await
+    })
 }
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: bare LISTEN WORKERS ENDPOINT...";
+    let usage = "usage: bare http1|h2c LISTEN WORKERS ENDPOINT...";
+    let http2 = match arguments.next().as_deref() {
+        Some("http1") => false,
+        Some("h2c") => true,
+        _ => return Err(usage.into()),
+    };
     let address = arguments.next().ok_or(usage)?.parse()?;
     let workers: usize = arguments.next().ok_or(usage)?.parse()?;
     let endpoints = arguments.map(|endpoint| endpoint.parse()).collect::<Result<Vec<_>, _>>()?;
     let each = || {
         let endpoints = endpoints.clone();
-        thread::spawn(move || work(address, &endpoints))
+        thread::spawn(move || work(http2, address, &endpoints))
     };
     let threads: Vec<_> = (0..workers).map(|_| each()).collect();
     for thread in threads {
