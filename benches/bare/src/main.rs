@@ -1,8 +1,8 @@
 //! The least that a proxy on hyper does: `bare http1|h2c LISTEN WORKERS ENDPOINT...`, in clear text.
 //!
-//! One thread, runtime and pool per worker, endpoints in turn, X-Forwarded-For, and nothing else:
-//! no routes, no metrics, no limits, no retries, no order at its end. What Hiveway costs beyond it is what
-//! its features cost.
+//! One thread, runtime and pool per worker, endpoints in turn, X-Forwarded-For, and nothing else: no
+//! routes, no metrics, no limits, no retries, no order at its end. It is the yardstick of
+//! `benches/compare` for what features cost.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
