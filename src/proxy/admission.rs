@@ -85,6 +85,8 @@ fn host_of(authority: &Authority) -> Result<HostName, ProxyError> {
     let port = text.strip_prefix(name).ok_or(ProxyError::BadHost)?;
     let is_port = match port.strip_prefix(':') {
         None => port.is_empty(),
+        // `parse` alone would take a sign.
+        Some(digits) if digits.starts_with('+') => false,
         Some(digits) => digits.is_empty() || digits.parse::<u16>().is_ok(),
     };
     if !is_port || !host::is_host(name.strip_suffix('.').unwrap_or(name)) {
@@ -199,6 +201,7 @@ mod tests {
             "GET / h1 | Host: a b",
             "GET / h1 | Host: a:80x",
             "GET / h1 | Host: a:99999",
+            "GET / h1 | Host: a:+80",
             "GET / h1 | Host: :80",
             "GET http://u@evil/ h1 | Host: evil",
             "GET http://a/ h1",

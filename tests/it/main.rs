@@ -17,6 +17,7 @@ mod drain;
 mod failures;
 mod forwarding;
 mod grpc;
+mod hostile;
 mod label_changes;
 mod limits;
 mod protocols;
