@@ -5,9 +5,8 @@
 //! and after it on another one, goes a request of an innocent client, the *canary*.
 
 mod case;
-
+mod frames;
 mod http1;
-
+mod http2;
 mod recorder;
-
 mod trial;
