@@ -5,8 +5,9 @@
 //! and after it on another one, goes a request of an innocent client, the *canary*.
 
 mod case;
-mod frames;
+pub(crate) mod frames;
 mod http1;
 mod http2;
 mod recorder;
+mod responses;
 mod trial;
