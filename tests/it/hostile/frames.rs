@@ -96,15 +96,15 @@ fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// Makes bytes of the lines of a case.
-#[derive(Default)]
 pub(crate) struct Encoder {
     bytes: Vec<u8>,
     stream: u32,
 }
 
 impl Encoder {
-    pub(crate) fn encode(lines: &[String]) -> Vec<u8> {
-        let mut encoder = Self::default();
+    /// The bytes of all frames; the stream before the first one is `stream`.
+    pub(crate) fn encode(lines: &[String], stream: u32) -> Vec<u8> {
+        let mut encoder = Self { bytes: Vec::new(), stream };
         let mut lines = lines.iter().filter(|line| *line != "<fin>").peekable();
         while let Some(line) = lines.next() {
             let mut fields = Vec::new();
