@@ -1,7 +1,7 @@
 //! HTTP/1: the bytes of a case, and behind them in the same write an innocent request.
 
 use super::case::{Case, read_all};
-use super::trial::{Outcome, PATIENCE, Trial};
+use super::trial::{Outcome, PATIENCE, Trial, describe};
 use crate::support::{Reply, Wire};
 
 #[tokio::test]
@@ -48,10 +48,7 @@ async fn read(
         };
         let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
         if status != "200" {
-            // Our own answers say why: `400 Bad Request (bad_host)`.
-            let reason = body.lines().next().and_then(|line| line.rsplit_once(" ("));
-            let reason = reason.map(|(_, word)| format!(" {}", word.trim_end_matches(')')));
-            outcome.came.push(format!("{status}{}", reason.unwrap_or_default()));
+            outcome.came.push(describe(&status, &body));
             continue;
         }
         let number = crate::support::field(&head, "x-seen").unwrap_or_default().to_owned();

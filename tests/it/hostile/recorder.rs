@@ -49,7 +49,7 @@ impl Recorder {
 
     /// The requests that came, from that number on.
     pub(crate) fn since(&self, number: usize) -> Vec<Seen> {
-        self.log.lock().unwrap().requests[number..].to_vec()
+        self.log.lock().unwrap().requests.get(number..).unwrap_or_default().to_vec()
     }
 
     /// How many requests have begun to come.
@@ -68,6 +68,11 @@ impl Recorder {
 impl Seen {
     pub(crate) fn has(&self, field: &str) -> bool {
         self.fields.iter().any(|known| known == field)
+    }
+
+    /// Whether it is one of many of which nobody says how many get through.
+    pub(crate) fn is_of_flood(&self) -> bool {
+        self.line.contains(" /flood")
     }
 
     pub(crate) fn names(&self, name: &str) -> usize {

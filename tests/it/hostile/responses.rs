@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 use super::case::{Case, read_all};
 use super::frames::{Encoder, Frame, PREFACE, frame, kind};
-use super::trial::PATIENCE;
-use crate::support::{Ingress, Origin, Reply, Wire, get, service};
+use super::trial::{self, PATIENCE};
+use crate::support::{Ingress, Origin, Reply, Wire, check, get, service};
 
 /// What the replicas answer, and what they have been asked: each case comes between two innocent
 /// requests, which get the number of their connection and their own.
@@ -132,11 +132,10 @@ fn describe(reply: &Reply) -> Result<String, String> {
             return Err(format!("{never} in {}", reply.head));
         }
     }
-    let own = reply.body.lines().next().and_then(|line| line.rsplit_once(" ("));
-    Ok(match own {
-        Some((_, word)) => format!("{} {}", reply.status(), word.trim_end_matches(')')),
-        None => reply.to_string().trim_end().escape_debug().to_string(),
-    })
+    if reply.status() == 502 {
+        return Ok(trial::describe("502", &reply.body));
+    }
+    Ok(reply.to_string().trim_end().escape_debug().to_string())
 }
 
 async fn run(script: &Script, protocol: &str, replica: SocketAddr) {
@@ -170,3 +169,26 @@ async fn hostile_responses_of_http2_are_seen_as_such_and_poison_no_connection() 
     let replica = replica_of_http2(&script).await;
     run(&script, "h2c", replica.address).await;
 }
+
+#[tokio::test]
+async fn a_body_behind_the_answer_to_a_head_is_nobodys_response() {
+    let origin = Origin::scripted(|mut wire| async move {
+        while let Some(head) = wire.next_head().await {
+            let line = head.lines().next().unwrap();
+            let body = if line.starts_with("HEAD ") { EVIL } else { line };
+            let length = body.len();
+            wire.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")).await;
+        }
+    })
+    .await;
+    let ingress = Ingress::before(origin.address).await;
+    for n in 0..20 {
+        let mut wire = Wire::to(ingress.address).await;
+        wire.write("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answer = wire.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        check(&ingress, "a", &format!("/{n}"), &format!("200 GET /{n} HTTP/1.1")).await;
+    }
+}
+
+const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
