@@ -48,7 +48,7 @@ use crate::proxy::headers::ClientSide;
 use crate::proxy::pool::Pools;
 use crate::proxy::relay::Forwarded;
 use crate::proxy::upload::Upload;
-use crate::routing::Head;
+use crate::routing::{Head, path};
 use crate::snapshot::{Route, Snapshot};
 use crate::spec::{Protocol, StripPrefix};
 use crate::timestamp::Timestamp;
@@ -319,9 +319,10 @@ impl Client {
         now: Timestamp,
     ) -> Result<(Arc<Route>, String), ProxyError> {
         let snapshot = self.core.proxy.snapshot.load();
+        let path = path::without_parameters(target.path_and_query.path());
         let head = Head {
             host: target.host.as_str(),
-            path: target.path_and_query.path(),
+            path: &path,
             query: target.path_and_query.query(),
             method: &head.method,
             headers: &head.headers,

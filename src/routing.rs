@@ -23,7 +23,7 @@ use crate::routing::path::PathPattern;
 pub struct Head<'r> {
     /// Lower case, without port and final dot.
     pub host: &'r str,
-    /// In normal form.
+    /// In normal form, without parameters.
     pub path: &'r str,
     /// As in the request line, without `?`.
     pub query: Option<&'r str>,

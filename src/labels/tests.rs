@@ -315,6 +315,8 @@ fn values_that_cannot_be_meant_are_refused() {
         "path=api",
         "path=/a?b=1",
         "path=/a/*",
+        "path=/a;b",
+        "path-exact=/a;b",
         "path=/..",
         "path-regex=(",
         "path-regex=(a{1000}){1000}",

@@ -39,7 +39,7 @@ pub(super) fn path_prefix(text: &str) -> Result<PathPattern, Mistake> {
 }
 
 pub(super) fn path_exact(text: &str) -> Result<PathPattern, Mistake> {
-    plain_path(text).map(|path| PathPattern::Exact(path.into()))
+    routed_path(text).map(|path| PathPattern::Exact(path.into()))
 }
 
 /// The expression is not a list: commas are part of it.
@@ -65,8 +65,17 @@ fn invalid_regex(error: &regex::Error) -> Mistake {
 }
 
 fn prefix(text: &str) -> Result<PathPrefix, Mistake> {
-    let normal = plain_path(text)?;
+    let normal = routed_path(text)?;
     normal.parse().map_err(invalid_path)
+}
+
+/// A path that requests can be routed by: without parameters, since they are matched without.
+fn routed_path(text: &str) -> Result<String, Mistake> {
+    if text.contains(';') {
+        let help = "leave out what follows the `;`; parameters go to the replica unread";
+        return Err(Mistake::new("has a parameter, and routes are found without", help, "/api"));
+    }
+    plain_path(text)
 }
 
 /// A path in normal form, without the query and fragment that it could never match.

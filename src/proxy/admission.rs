@@ -33,6 +33,7 @@ pub fn admit(head: &request::Parts) -> Result<Target, ProxyError> {
         return Err(ProxyError::Method);
     }
     check_framing(head)?;
+    check_values(head)?;
     check_expectation(&head.headers)?;
     let authority = authority(head)?;
     let host = host_of(&authority)?;
@@ -85,6 +86,8 @@ fn host_of(authority: &Authority) -> Result<HostName, ProxyError> {
     let port = text.strip_prefix(name).ok_or(ProxyError::BadHost)?;
     let is_port = match port.strip_prefix(':') {
         None => port.is_empty(),
+        // `parse` alone would take a sign.
+        Some(digits) if digits.starts_with('+') => false,
         Some(digits) => digits.is_empty() || digits.parse::<u16>().is_ok(),
     };
     if !is_port || !host::is_host(name.strip_suffix('.').unwrap_or(name)) {
@@ -95,7 +98,7 @@ fn host_of(authority: &Authority) -> Result<HostName, ProxyError> {
 
 fn path_and_query(head: &request::Parts) -> Result<PathAndQuery, ProxyError> {
     let uri = &head.uri;
-    check_form(uri, head.version)?;
+    check_scheme(uri)?;
     let given = uri.path_and_query().ok_or(ProxyError::BadTarget)?;
     if given.path() == "*" {
         // `OPTIONS *` asks about the server as a whole (RFC 9110, section 9.3.7).
@@ -116,11 +119,12 @@ fn path_and_query(head: &request::Parts) -> Result<PathAndQuery, ProxyError> {
     PathAndQuery::try_from(target).map_err(|_| ProxyError::BadTarget)
 }
 
-fn check_form(uri: &Uri, version: Version) -> Result<(), ProxyError> {
+/// Origin form has no scheme, and neither has a request of HTTP/2 with `Host` for `:authority`: h2
+/// drops it then. Gateways from HTTP/1 may write that (RFC 9113, section 8.3.1).
+fn check_scheme(uri: &Uri) -> Result<(), ProxyError> {
     match uri.scheme_str() {
-        Some("http" | "https") => Ok(()),
-        None if version < Version::HTTP_2 => Ok(()),
-        None | Some(_) => Err(ProxyError::BadTarget),
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(ProxyError::BadTarget),
     }
 }
 
@@ -138,6 +142,19 @@ fn check_framing(head: &request::Parts) -> Result<(), ProxyError> {
         return Ok(());
     }
     Err(ProxyError::BadFraming)
+}
+
+/// A value that begins or ends with a space makes a request of HTTP/2 malformed (RFC 9113, section
+/// 8.2.1): HTTP/1 has no way to tell it from one without. There hyper has taken the spaces off.
+fn check_values(head: &request::Parts) -> Result<(), ProxyError> {
+    let padded = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        [value.first(), value.last()].iter().any(|end| matches!(end, Some(b' ' | b'\t')))
+    };
+    if head.version == Version::HTTP_2 && head.headers.values().any(padded) {
+        return Err(ProxyError::BadField);
+    }
+    Ok(())
 }
 
 fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
@@ -184,6 +201,7 @@ mod tests {
         accepts("GET http://a.example/x?y h1 | Host: b.example", "a.example", "/x?y");
         accepts("GET https://a.example/x h2", "a.example", "/x");
         accepts("GET https://a.example/x h2 | Host: a.example", "a.example", "/x");
+        accepts("GET /x h2 | Host: a.example", "a.example", "/x");
         accepts("OPTIONS * h1 | Host: a", "a", "*");
     }
 
@@ -199,9 +217,11 @@ mod tests {
             "GET / h1 | Host: a b",
             "GET / h1 | Host: a:80x",
             "GET / h1 | Host: a:99999",
+            "GET / h1 | Host: a:+80",
             "GET / h1 | Host: :80",
             "GET http://u@evil/ h1 | Host: evil",
             "GET http://a/ h1",
+            "GET / h2",
             "GET https://a/ h2 | Host: b",
             "GET https://u@a/ h2",
         ] {

@@ -23,6 +23,9 @@ pub enum ProxyError {
     /// The framing could be read in two ways (RFC 9112, section 6.1).
     #[error("the request has both Content-Length and Transfer-Encoding, or an unknown coding")]
     BadFraming,
+    /// A field's value begins or ends with a space (RFC 9113, section 8.2.1).
+    #[error("the value of a field begins or ends with a space")]
+    BadField,
     /// CONNECT and TRACE.
     #[error("the method is not proxied")]
     Method,
@@ -85,6 +88,7 @@ impl ProxyError {
             | Self::BadPath(_)
             | Self::BadFraming
             | Self::NotTls
+            | Self::BadField
             | Self::ClientBroken => StatusCode::BAD_REQUEST,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -110,6 +114,7 @@ impl ProxyError {
             | Self::BadTarget
             | Self::BadPath(_)
             | Self::BadFraming
+            | Self::BadField
             | Self::Method
             | Self::Expectation
             | Self::NotTls
@@ -136,6 +141,7 @@ impl ProxyError {
             Self::BadTarget => "bad_target",
             Self::BadPath(_) => "bad_path",
             Self::BadFraming => "bad_framing",
+            Self::BadField => "bad_field",
             Self::Method => "method",
             Self::Expectation => "expectation",
             Self::Forbidden => "forbidden",
@@ -164,6 +170,7 @@ impl ProxyError {
             | Self::BadTarget
             | Self::BadPath(_)
             | Self::BadFraming
+            | Self::BadField
             | Self::Method
             | Self::Expectation
             | Self::Forbidden
@@ -187,6 +194,7 @@ impl ProxyError {
             Self::BadHost
             | Self::BadTarget
             | Self::BadFraming
+            | Self::BadField
             | Self::Method
             | Self::Expectation
             | Self::SlowHead

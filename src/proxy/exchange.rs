@@ -292,6 +292,12 @@ async fn send_http2(stream: Arc<Stream>, outgoing: &Outgoing, deadline: &Deadlin
     // HTTP/2 never hands a request back.
     let request = Request::from_parts(outgoing.head.clone(), body);
     match in_time(sender.try_send_request(request), deadline).await {
+        // h2 takes the same length twice, of which two lines would be made (RFC 9110, section 8.6).
+        Some(Ok(response))
+            if response.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some() =>
+        {
+            Err(Failure::Malformed)
+        }
         Some(Ok(response)) => {
             let (head, incoming) = response.into_parts();
             Ok((head, Source::Http2(incoming, stream)))

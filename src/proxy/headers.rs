@@ -193,13 +193,15 @@ fn is_protected(name: &HeaderName) -> bool {
         || name == "x-request-id"
 }
 
-/// Whether a field tells where a request comes from, which only we may. Replicas that read
-/// `X_Forwarded_For` as `X-Forwarded-For` are why `_` counts as `-`.
+/// Whether a field tells where a request comes from or what it asked for, which only we may.
+/// Replicas that read `X_Forwarded_For` as `X-Forwarded-For` are why `_` counts as `-`. `Proxy` is
+/// among them since CGI makes `HTTP_PROXY` of it, which programs take for their own proxy.
 fn speaks_of_client(name: &str) -> bool {
-    const NAMES: [&str; 4] = ["forwarded", "x-real-ip", "x-client-cert", "x-client-ip"];
-    const BEGINNINGS: [&str; 4] = ["x-forwarded", "x-ssl-", "ssl-client-", "x-original-"];
+    const NAMES: [&str; 5] = ["forwarded", "x-real-ip", "x-client-cert", "x-client-ip", "proxy"];
+    const BEGINNINGS: [&str; 5] =
+        ["x-forwarded", "x-ssl-", "ssl-client-", "x-original-", "x-rewrite-"];
     // Most names begin with another letter; the rest is rare enough to look at closely.
-    if !name.starts_with(['f', 'x', 's']) {
+    if !name.starts_with(['f', 'x', 's', 'p']) {
         return false;
     }
     let same = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');

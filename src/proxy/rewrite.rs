@@ -6,6 +6,7 @@ use http::{HeaderValue, request};
 use crate::proxy::admission::Target;
 use crate::proxy::error::ProxyError;
 use crate::proxy::headers;
+use crate::routing::path::{self, PathPrefix};
 use crate::snapshot::Route;
 use crate::spec::StripPrefix;
 
@@ -20,16 +21,23 @@ pub(super) fn path_for_replica(
     let prefix = match &route.policy().strip_prefix {
         StripPrefix::Off => return Ok(given.clone()),
         StripPrefix::Matched => matched,
-        StripPrefix::Prefix(prefix) if prefix.strip(given.path()).is_some() => prefix.as_str(),
+        StripPrefix::Prefix(prefix) if covers(prefix, given.path()) => prefix.as_str(),
         StripPrefix::Prefix(_) => "",
     };
     if prefix.is_empty() {
         return Ok(given.clone());
     }
-    let rest = given.as_str().strip_prefix(prefix).unwrap_or_default();
+    // By segments, not by bytes: one that the route was found by may have parameters.
+    let segments = prefix.bytes().filter(|byte| *byte == b'/').count();
+    let covered = path::head(given.path(), segments).map_or(0, str::len);
+    let rest = given.as_str().get(covered..).unwrap_or_default();
     let slash = if rest.starts_with('/') { "" } else { "/" };
     if let Ok(prefix) = HeaderValue::try_from(prefix) {
         head.headers.insert(headers::X_FORWARDED_PREFIX, prefix);
     }
     PathAndQuery::try_from(format!("{slash}{rest}")).map_err(|_| ProxyError::BadTarget)
+}
+
+fn covers(prefix: &PathPrefix, path: &str) -> bool {
+    prefix.strip(&path::without_parameters(path)).is_some()
 }

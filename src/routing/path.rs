@@ -18,8 +18,9 @@ pub enum InvalidPath {
     /// `%` without two hexadecimal digits behind it.
     #[error("has a `%` without two hexadecimal digits behind it")]
     BrokenEscape,
-    /// An encoded `/`, `\` or NUL, or a plain `\`: servers disagree on what these mean.
-    #[error("has an encoded `/`, a `\\` or a NUL, which servers read in different ways")]
+    /// An encoded `/`, `\` or NUL, a plain `\`, or `;` where only dots or nothing stand before it:
+    /// servers disagree on what these mean.
+    #[error("has an encoded `/`, a `\\`, a NUL or `/;`, which servers read in different ways")]
     Ambiguous,
     /// `..` leads above the root.
     #[error("leads above the root with `..`")]
@@ -47,8 +48,8 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
 fn is_plainly_normal(path: &str) -> bool {
     let mut previous = 0;
     path.bytes().all(|byte| {
-        let suspicious =
-            matches!(byte, b'%' | b'\\' | 0) || (previous == b'/' && matches!(byte, b'/' | b'.'));
+        let suspicious = matches!(byte, b'%' | b'\\' | 0)
+            || (previous == b'/' && matches!(byte, b'/' | b'.' | b';'));
         previous = byte;
         !suspicious
     })
@@ -84,9 +85,12 @@ fn decode(path: &str) -> Result<String, InvalidPath> {
 }
 
 fn resolve_dots(path: &str) -> Result<String, InvalidPath> {
+    /// Parameters behind dots, also where a server decodes them first.
+    const DOTS: [&str; 4] = [".;", "..;", ".%3B", "..%3B"];
     let mut kept: Vec<&str> = Vec::new();
     let mut ends_in_directory = false;
-    for segment in path.split('/').skip(1) {
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
         ends_in_directory = false;
         match segment {
             "" | "." => ends_in_directory = true,
@@ -94,8 +98,11 @@ fn resolve_dots(path: &str) -> Result<String, InvalidPath> {
                 kept.pop().ok_or(InvalidPath::ClimbsOut)?;
                 ends_in_directory = true;
             }
-            // Some servers drop what follows `;` and only then resolve the dots.
-            _ if segment.starts_with(".;") || segment.starts_with("..;") => {
+            // Some servers drop what follows `;` and only then resolve the dots, or merge the slashes.
+            _ if DOTS.iter().any(|dots| segment.starts_with(dots)) => {
+                return Err(InvalidPath::Ambiguous);
+            }
+            _ if segment.starts_with(';') && segments.peek().is_some() => {
                 return Err(InvalidPath::Ambiguous);
             }
             _ => kept.push(segment),
@@ -110,6 +117,21 @@ fn resolve_dots(path: &str) -> Result<String, InvalidPath> {
         normal.push('/');
     }
     Ok(normal)
+}
+
+/// A path in normal form without the parameters of its segments: `/a;b=1/c` is `/a/c` (RFC 3986,
+/// section 3.3). Routes are found by this form. Servers of Java drop parameters before they look at
+/// a path, so that `/admin;x` is `/admin` to them, and must be to whoever guards `/admin`.
+pub fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let mut plain = String::with_capacity(path.len());
+    for segment in path.split('/').skip(1) {
+        plain.push('/');
+        plain.push_str(segment.split(';').next().unwrap_or_default());
+    }
+    Cow::Owned(plain)
 }
 
 /// The beginning of a path, in whole segments: `/api` covers `/api` and `/api/x`, not `/apix`.
@@ -238,6 +260,9 @@ mod tests {
             ("/a%00", InvalidPath::Ambiguous),
             ("/a/..;/b", InvalidPath::Ambiguous),
             ("/a/%2e%2e;x/b", InvalidPath::Ambiguous),
+            ("/a/..%3bx/b", InvalidPath::Ambiguous),
+            ("/;a/b", InvalidPath::Ambiguous),
+            ("/a//;b/", InvalidPath::Ambiguous),
             ("/..", InvalidPath::ClimbsOut),
             ("/a/../..", InvalidPath::ClimbsOut),
             ("/a%", InvalidPath::BrokenEscape),
@@ -246,6 +271,19 @@ mod tests {
             ("/a%+1", InvalidPath::BrokenEscape),
         ] {
             assert_eq!(normalize(path), Err(error), "{path}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_no_part_of_what_a_route_is_found_by() {
+        for (path, plain) in [
+            ("/a", "/a"),
+            ("/a;b", "/a"),
+            ("/a;b=1;c/d;/e/", "/a/d/e/"),
+            ("/a/;jsessionid=1", "/a/"),
+            ("/;jsessionid=1", "/"),
+        ] {
+            assert_eq!(without_parameters(path), plain);
         }
     }
 
@@ -266,6 +304,9 @@ mod tests {
                 let again = normalize(&normal);
                 prop_assert_eq!(again.as_deref(), Ok(&*normal));
                 prop_assert!(!normal.contains("//"));
+                let plain = without_parameters(&normal);
+                let again = normalize(&plain);
+                prop_assert_eq!(again.as_deref(), Ok(&*plain));
                 prop_assert!(normal.split('/').all(|segment| segment != "." && segment != ".."));
             }
         }

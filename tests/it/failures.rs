@@ -6,3 +6,4 @@ mod ejecting;
 mod http2;
 mod leaving;
 mod repeating;
+mod reports;

@@ -20,6 +20,7 @@ mod forwarding;
 mod grpc;
 mod hostile_connections;
 mod hostile_http2;
+mod hostile;
 mod label_changes;
 mod limits;
 mod protocols;

@@ -61,6 +61,9 @@ fn a_client_cannot_speak_for_the_proxy() {
         Forwarded: for=1.1.1.1
         X-Real-IP: 1.1.1.1
         X_Real_Ip: 1.1.1.1
+        X-Original-URL: /admin
+        X-Rewrite-URL: /admin
+        Proxy: http://evil.example
         X-Request-ID: mine
     ";
     assert_eq!(forwarded(given, &client(""), None), SET_BY_US);

@@ -189,6 +189,11 @@ impl Wire {
     /// The response to a request that may have a body in it.
     pub(crate) async fn reply(&mut self) -> Reply {
         let head = self.head().await;
+        self.reply_with(head).await
+    }
+
+    /// The response that began with that head.
+    pub(crate) async fn reply_with(&mut self, head: String) -> Reply {
         let bodiless = ["HTTP/1.1 204", "HTTP/1.1 304", "HTTP/1.1 1"];
         if bodiless.iter().any(|status| head.starts_with(status)) {
             return Reply { head, body: String::new(), whole: true };
