@@ -176,13 +176,14 @@ async fn serve(
 async fn serve_tls(
     core: Arc<Core>,
     stream: TcpStream,
-    side: ClientSide,
+    mut side: ClientSide,
     activity: Arc<Activity>,
     options: &ListenerOptions,
 ) {
     let Some(stream) = shake_hands(&core, stream, &activity, options).await else {
         return;
     };
+    side.tls = Some(tls::version(&stream));
     // Without ALPN it is HTTP/1.1, as for every client that is older than ALPN.
     let http2 = tls::is_http2(&stream) || !options.http1;
     serve_http(http2, core, stream, side, activity, options).await;

@@ -8,6 +8,7 @@ pub mod body;
 pub mod call;
 pub mod connect;
 pub mod dial;
+mod entry;
 pub mod error;
 pub mod exchange;
 pub mod failure;
@@ -22,8 +23,8 @@ pub mod send;
 pub mod upgrade;
 pub mod upload;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::Context;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ use crate::proxy::upload::Upload;
 use crate::routing::Head;
 use crate::snapshot::{Route, Snapshot};
 use crate::spec::{Protocol, StripPrefix};
+use crate::telemetry::access::{AccessLog, Entry};
 use crate::timestamp::Timestamp;
 
 /// Endpoint sets of services that had no request for this long are looked at less often.
@@ -74,6 +76,8 @@ pub struct Proxy {
     pub draining: AtomicBool,
     /// Whether connections without a request are closed.
     pub closing: AtomicBool,
+    /// Where each request is written; empty if they are not.
+    pub access_log: OnceLock<AccessLog>,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -105,6 +109,7 @@ impl Proxy {
             handshakes: PerCore::new(cores),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            access_log: OnceLock::new(),
             id_prefix: fastrand::u64(..),
         }
     }
@@ -187,6 +192,7 @@ impl Client {
             }
             Err(error) => {
                 self.count_refused(error);
+                account.refused(error.reason());
                 if account.speaks_grpc() {
                     account.call_ended(error.grpc_status());
                     (answer::refuse_call(error), account)
@@ -232,6 +238,7 @@ impl Client {
         let protocol = upgrade.as_ref().map(|wanted| wanted.protocol.clone());
         let id = self.core.request_id();
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
+        account.passed_on(&head.headers);
         let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
         let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
         let grpc = account.speaks_grpc();
@@ -239,7 +246,7 @@ impl Client {
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
-        let answer = self.ask(&route, outgoing, &deadline, call.as_ref()).await;
+        let answer = self.ask(&route, outgoing, &deadline, call.as_ref(), account.entry()).await;
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
@@ -265,8 +272,9 @@ impl Client {
         outgoing: Outgoing,
         deadline: &Deadline,
         call: Option<&Deadline>,
+        entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
-        let exchange = self.core.exchange(route, outgoing, deadline);
+        let exchange = self.core.exchange(route, outgoing, deadline, entry);
         match call {
             None => exchange.await,
             Some(call) => {
@@ -279,7 +287,20 @@ impl Client {
     fn open_account(&self, request: &Request<Incoming>) -> Account {
         let method = method_word(request.method());
         let core = &self.core;
-        Account::open(core.index, self.listener, method, &core.proxy.unrouted, &self.activity)
+        let unrouted = &core.proxy.unrouted;
+        let mut account =
+            Account::open(core.index, self.listener, method, unrouted, &self.activity);
+        if let Some(log) = core.proxy.access_log.get() {
+            let shelf = log.shelf(core.index);
+            account.log_to(entry::open(
+                shelf,
+                request,
+                &self.side,
+                self.policy(),
+                account.started(),
+            ));
+        }
+        account
     }
 
     fn policy(&self) -> Option<&ListenerPolicy> {

@@ -9,6 +9,7 @@ use crate::counters::{EndpointCell, PerCore, RouteCell, Tally};
 use crate::health::State;
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
+use crate::telemetry::access::AccessLog;
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, Upstream};
 
@@ -32,6 +33,8 @@ pub(super) fn sample(sources: &Sources, now: Timestamp) -> Samples {
         }
     }
     add_refused(&mut samples, proxy);
+    let dropped = proxy.access_log.get().map_or(0, AccessLog::dropped);
+    samples.count(&table::LOG_DROPPED, &[], dropped);
     add_connections(&mut samples, sources);
     add_tls(&mut samples, sources);
     add_provider(&mut samples, sources);

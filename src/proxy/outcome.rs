@@ -1,6 +1,7 @@
 //! What an exchange says about the replica: it is counted, and its health is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -105,9 +106,11 @@ impl Core {
         dial::report(&route.upstream, endpoint, transition);
     }
 
-    /// Counts how long the replica took for a response head.
-    pub fn note_head(&self, endpoint: &Endpoint, started: Timestamp) {
-        endpoint.counters.of(self.index).response.observe(clock::now().since(started));
+    /// Counts how long the replica took for a response head, and says so.
+    pub fn note_head(&self, endpoint: &Endpoint, started: Timestamp) -> Duration {
+        let took = clock::now().since(started);
+        endpoint.counters.of(self.index).response.observe(took);
+        took
     }
 
     /// Counts a request that goes to another endpoint after this one failed.

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod access_log;
 mod architecture;
 mod documents;
 mod drain;
