@@ -277,8 +277,8 @@ type Answered = Result<Response<Body>, std::convert::Infallible>;
 async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let io = TokioIo::new(Watched { stream, activity: Arc::clone(&client.activity) });
     let service = service_fn(|request: Request<Incoming>| {
-        let client = Arc::clone(&client);
-        async move { Answered::Ok(client.serve(request).await) }
+        let answer = Arc::clone(&client).serve(request);
+        async move { Answered::Ok(answer.await) }
     });
     let limits = &options.limits;
     let mut builder = http1::Builder::new();
@@ -298,8 +298,8 @@ async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
 
 async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let service = service_fn(|request: Request<Incoming>| {
-        let client = Arc::clone(&client);
-        async move { Answered::Ok(client.serve(request).await) }
+        let answer = Arc::clone(&client).serve(request);
+        async move { Answered::Ok(answer.await) }
     });
     let limits = &options.limits;
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -34,7 +34,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-use crate::counters::{PerCore, RouteCell, Tally, method_word};
+use crate::counters::{PerCore, RouteCell, Tally};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
 use crate::proxy::account::Account;
@@ -177,13 +177,26 @@ pub struct Client {
 }
 
 impl Client {
-    /// Answers one request.
-    pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers one request. It counts from now on, even if its client has left already: hyper drops
+    /// the answer then before it was polled.
+    pub fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send {
         let asked = Asked::of(&request);
         let mut account = self.open_account(&request);
         if asked.grpc {
             account.calls_grpc();
         }
+        async move { self.answer(request, asked, account).await }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        asked: Asked,
+        mut account: Account,
+    ) -> Response<Body> {
         let (mut response, mut account) = match self.forward(request, &mut account).await {
             Ok(Forwarded::Streamed(response)) => (response, account),
             Ok(Forwarded::Upgraded(response, tunnel)) => {
@@ -191,8 +204,7 @@ impl Client {
                 return response;
             }
             Err(error) => {
-                self.count_refused(error);
-                account.refused(error.reason());
+                self.count_refused(error, &mut account);
                 if account.speaks_grpc() {
                     account.call_ended(error.grpc_status());
                     (answer::refuse_call(error), account)
@@ -284,25 +296,6 @@ impl Client {
         }
     }
 
-    fn open_account(&self, request: &Request<Incoming>) -> Account {
-        let method = method_word(request.method());
-        let core = &self.core;
-        let unrouted = &core.proxy.unrouted;
-        let mut account =
-            Account::open(core.index, self.listener, method, unrouted, &self.activity);
-        if let Some(log) = core.proxy.access_log.get() {
-            let shelf = log.shelf(core.index);
-            account.log_to(entry::open(
-                shelf,
-                request,
-                &self.side,
-                self.policy(),
-                account.started(),
-            ));
-        }
-        account
-    }
-
     fn policy(&self) -> Option<&ListenerPolicy> {
         self.core.proxy.listeners.get(self.listener)
     }
@@ -373,10 +366,6 @@ impl Client {
             return Ok(());
         }
         Err(ProxyError::Forbidden)
-    }
-
-    fn count_refused(&self, error: ProxyError) {
-        self.core.proxy.refused.of(self.core.index).count((self.listener, error.reason()));
     }
 }
 

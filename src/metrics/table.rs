@@ -56,7 +56,7 @@ macro_rules! table {
 
 table! {
     REQUESTS: Counter "hiveway_http_requests_total" [listener, route, service, method, code]
-        "Requests by status; 499 if the client left first. Without a route, `route` is `none`.";
+        "Requests by status; 499 if the client left first. `route` is `none` if no route was found, or looked for.";
     REQUEST_DURATION: Histogram "hiveway_http_request_duration_seconds" [route, service]
         "Time from the request head to the last byte of the response.";
     REQUEST_BYTES: Counter "hiveway_http_request_body_bytes_total" [route, service]

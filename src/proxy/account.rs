@@ -42,6 +42,8 @@ pub struct Account {
     received: u64,
     sent: u64,
     over: bool,
+    /// The client has left, though there may be an answer.
+    left: bool,
     activity: Arc<Activity>,
     /// Its line in the access log, if there is one.
     entry: Option<Entry>,
@@ -71,6 +73,7 @@ impl Account {
             received: 0,
             sent: 0,
             over: false,
+            left: false,
             activity: Arc::clone(activity),
             entry: None,
         }
@@ -159,11 +162,19 @@ impl Account {
     pub fn finished(&mut self) {
         self.over = true;
     }
+
+    /// The client has left in the middle of its request. What it is answered all the same, it may
+    /// never see: that does not count.
+    pub fn left(&mut self) {
+        self.left = true;
+    }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let status = self.status.filter(|_| self.over).unwrap_or(CLIENT_LEFT);
+        let over = self.over && !self.left;
+        let status = self.status.filter(|_| over).unwrap_or(CLIENT_LEFT);
+        let sent = if self.left { 0 } else { self.sent };
         let counters = match &self.route {
             Some(route) => {
                 route.upstream.in_flight.fetch_sub(1, Relaxed);
@@ -177,14 +188,14 @@ impl Drop for Account {
         let received = self.upload.as_ref().map_or(self.received, Upload::received);
         let mut cell = counters.of(self.core);
         cell.requests.count((self.listener, self.method, status));
-        let ended = if self.over { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
+        let ended = if over { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
         let grpc_code = self.grpc.then(|| ended.name());
         if let Some(code) = grpc_code {
             cell.calls.count(code);
         }
         cell.duration.observe(took);
         cell.request_bytes = cell.request_bytes.saturating_add(received);
-        cell.response_bytes = cell.response_bytes.saturating_add(self.sent);
+        cell.response_bytes = cell.response_bytes.saturating_add(sent);
         drop(cell);
         if let Some(entry) = self.entry.take() {
             let route = self.route.as_deref();
@@ -193,7 +204,7 @@ impl Drop for Account {
                 route: route.map(|route| (&*route.name, &*route.upstream.service)),
                 duration: took,
                 request_bytes: received,
-                response_bytes: self.sent,
+                response_bytes: sent,
                 grpc_code,
                 ..Outcome::default()
             };

@@ -1,42 +1,63 @@
-//! What a request's head says in the access log. No query string, no credentials.
+//! A request is noted when it comes: its account is opened, and its line in the access log begun. No
+//! query string and no credentials are written.
 
 use std::sync::Arc;
 
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use hyper::body::Incoming;
 
 use crate::access_line::Arrived;
-use crate::proxy::ListenerPolicy;
-use crate::proxy::headers::ClientSide;
+use crate::counters::method_word;
+use crate::proxy::Client;
+use crate::proxy::account::Account;
+use crate::proxy::error::ProxyError;
 use crate::telemetry::access::{Entry, Shelf};
 use crate::timestamp::Timestamp;
 
-/// Begins the entry of a request that has just come.
-pub(super) fn open<B>(
-    shelf: &Arc<Shelf>,
-    request: &Request<B>,
-    side: &ClientSide,
-    policy: Option<&ListenerPolicy>,
-    now: Timestamp,
-) -> Entry {
-    let fields = request.headers();
-    // Only behind a trusted proxy the client is another one than the peer.
-    let told = policy.filter(|_| side.trusted).map(|policy| {
-        let client = side.client(fields, &policy.trusted_proxies);
-        client.to_string()
-    });
-    let arrived = Arrived {
-        unix_micros: shelf.unix_micros(now),
-        client: told.as_ref().map_or(side.peer_text(), String::as_bytes),
-        listener: policy.map_or("", |policy| &policy.name),
-        method: request.method().as_str(),
-        host: host(request.uri(), fields),
-        path: request.uri().path(),
-        protocol: protocol(request.version()),
-        tls: side.tls,
-        user_agent: fields.get(USER_AGENT).map(HeaderValue::as_bytes),
-    };
-    shelf.open(|line| line.begin(&arrived))
+impl Client {
+    /// Opens the account of a request that has just come.
+    pub(super) fn open_account(&self, request: &Request<Incoming>) -> Account {
+        let method = method_word(request.method());
+        let core = &self.core;
+        let unrouted = &core.proxy.unrouted;
+        let mut account =
+            Account::open(core.index, self.listener, method, unrouted, &self.activity);
+        if let Some(log) = core.proxy.access_log.get() {
+            account.log_to(self.entry(log.shelf(core.index), request, account.started()));
+        }
+        account
+    }
+
+    fn entry(&self, shelf: &Arc<Shelf>, request: &Request<Incoming>, now: Timestamp) -> Entry {
+        let (side, fields, policy) = (&self.side, request.headers(), self.policy());
+        // Only behind a trusted proxy the client is another one than the peer.
+        let told = policy.filter(|_| side.trusted).map(|policy| {
+            let client = side.client(fields, &policy.trusted_proxies);
+            client.to_string()
+        });
+        let arrived = Arrived {
+            unix_micros: shelf.unix_micros(now),
+            client: told.as_ref().map_or(side.peer_text(), String::as_bytes),
+            listener: policy.map_or("", |policy| &policy.name),
+            method: request.method().as_str(),
+            host: host(request.uri(), fields),
+            path: request.uri().path(),
+            protocol: protocol(request.version()),
+            tls: side.tls,
+            user_agent: fields.get(USER_AGENT).map(HeaderValue::as_bytes),
+        };
+        shelf.open(|line| line.begin(&arrived))
+    }
+
+    /// Counts a request that no replica answers. One whose client has left is no refusal.
+    pub(super) fn count_refused(&self, error: ProxyError, account: &mut Account) {
+        if error == ProxyError::ClientLeft {
+            return account.left();
+        }
+        account.refused(error.reason());
+        self.core.proxy.refused.of(self.core.index).count((self.listener, error.reason()));
+    }
 }
 
 /// The host as the client named it, without the user information that a target may have.

@@ -21,7 +21,7 @@ use crate::proxy::failure::Failure;
 use crate::proxy::headers;
 use crate::proxy::http1::Http1;
 use crate::proxy::lease::{Lease, Source};
-use crate::proxy::outcome::{Outcome, Verdict};
+use crate::proxy::outcome::{Outcome, Trial, Verdict};
 use crate::proxy::pool::{Connection, Stream};
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
@@ -185,7 +185,10 @@ impl Core {
             if let Some(entry) = &mut entry {
                 entry.tried(&connected.endpoint, started);
             }
-            match self.send(route, connected.connection, &mut outgoing, deadline).await {
+            let trial = Trial::begin(self, route, &connected.endpoint);
+            let sent = self.send(route, connected.connection, &mut outgoing, deadline).await;
+            trial.over();
+            match sent {
                 Ok((head, lease)) => {
                     let status = head.status;
                     let took = self.note_head(&connected.endpoint, started);

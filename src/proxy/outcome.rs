@@ -94,6 +94,36 @@ impl Drop for Outcome {
     }
 }
 
+/// A try that is under way. Dropped before it is over, it is one that the client has left, or whose
+/// own time ran out: the replica had it all the same.
+#[derive(Debug)]
+pub struct Trial<'t> {
+    core: &'t Core,
+    route: &'t Route,
+    endpoint: &'t Endpoint,
+    over: bool,
+}
+
+impl<'t> Trial<'t> {
+    /// A try on this endpoint.
+    pub const fn begin(core: &'t Core, route: &'t Route, endpoint: &'t Endpoint) -> Self {
+        Self { core, route, endpoint, over: false }
+    }
+
+    /// It has an outcome, which is told elsewhere.
+    pub fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.core.note(self.route, self.endpoint, Verdict::CLIENT);
+        }
+    }
+}
+
 impl Core {
     /// Counts how a request went, and tells the endpoint's health.
     pub fn note(&self, route: &Route, endpoint: &Endpoint, verdict: Verdict) {
