@@ -13,6 +13,7 @@
 
 mod access_log;
 mod architecture;
+mod counting;
 mod documents;
 mod drain;
 mod failures;
