@@ -33,7 +33,7 @@ const REQUESTS: u64 = 200_000;
 /// Clients at once, each with a connection and one request after the other.
 const CLIENTS: u64 = 32;
 /// As long as Prometheus may take to have the last counts. It scrapes every second.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is asked of Prometheus, by which label, and the page of the ledgers that must say the same.
 const QUERIES: [(&str, &str, &str); 15] = [
@@ -136,7 +136,8 @@ fn agree(prometheus: &Prometheus, ledger: &Ledger) {
     while agreed < 3 {
         let differences = differences(prometheus, ledger);
         agreed = if differences.is_empty() { agreed + 1 } else { 0 };
-        assert!(started.elapsed() < PATIENCE, "\n{}\n", differences.join("\n"));
+        let waited_for_long = started.elapsed() > PATIENCE;
+        assert!(agreed > 0 || !waited_for_long, "\n{}\n", differences.join("\n"));
         thread::sleep(Duration::from_secs(1));
     }
 }
