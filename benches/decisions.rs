@@ -1,17 +1,23 @@
 //! What a request's decisions cost, apart from moving bytes: finding its route, choosing its
-//! endpoint, and what a change of labels costs.
+//! endpoint, its line in the access log, and what a change of labels costs.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use hiveway::access_line::{Arrived, Form, Line, Outcome};
 use hiveway::balance;
+use hiveway::clock;
+use hiveway::config::LogFormat;
 use hiveway::inventory::{FixedReplica, Inventory, Network, Replicas, SwarmService, SwarmTask};
 use hiveway::routing::Head;
 use hiveway::snapshot::{Edge, EdgeListener, Snapshot};
 use hiveway::spec::Balance;
+use hiveway::telemetry::access::AccessLog;
 use hiveway::timestamp::Timestamp;
 use hiveway::upstream::Endpoint;
 use http::{HeaderMap, Method};
@@ -148,5 +154,118 @@ fn pick(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route, compile, pick);
+fn arrived() -> Arrived<'static> {
+    Arrived {
+        unix_micros: 1_795_243_418_123_456,
+        client: b"203.0.113.7",
+        listener: "web",
+        method: "GET",
+        host: b"shop.example.com",
+        path: "/api/orders/17/items/4711",
+        protocol: "HTTP/1.1",
+        tls: Some("1.3"),
+        user_agent: Some(b"Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0"),
+    }
+}
+
+fn outcome() -> Outcome<'static> {
+    Outcome {
+        status: 200,
+        route: Some(("stack_web/default", "stack_web")),
+        endpoint: Some("stack_web.3"),
+        duration: Duration::from_micros(3210),
+        upstream: Some(Duration::from_micros(2950)),
+        response_bytes: 5120,
+        ..Outcome::default()
+    }
+}
+
+const REQUEST_ID: &[u8] = b"4f0d0aa1b2c3d4e50100000000000017";
+
+/// The same fields, as serde would write them.
+#[derive(serde::Serialize)]
+struct BySerde<'a> {
+    time: &'a str,
+    client: std::borrow::Cow<'a, str>,
+    listener: &'a str,
+    method: &'a str,
+    host: std::borrow::Cow<'a, str>,
+    path: &'a str,
+    protocol: &'a str,
+    tls: Option<&'a str>,
+    user_agent: Option<std::borrow::Cow<'a, str>>,
+    request_id: std::borrow::Cow<'a, str>,
+    status: u16,
+    route: Option<&'a str>,
+    service: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    duration_ms: f64,
+    upstream_ms: Option<f64>,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+fn write_by_serde(line: &mut Vec<u8>, arrived: &Arrived<'_>, outcome: &Outcome<'_>) -> usize {
+    line.clear();
+    let fields = BySerde {
+        time: "2026-11-21T06:43:38.123Z",
+        client: String::from_utf8_lossy(arrived.client),
+        listener: arrived.listener,
+        method: arrived.method,
+        host: String::from_utf8_lossy(arrived.host),
+        path: arrived.path,
+        protocol: arrived.protocol,
+        tls: arrived.tls,
+        user_agent: arrived.user_agent.map(String::from_utf8_lossy),
+        request_id: String::from_utf8_lossy(REQUEST_ID),
+        status: outcome.status,
+        route: outcome.route.map(|(route, _)| route),
+        service: outcome.route.map(|(_, service)| service),
+        endpoint: outcome.endpoint,
+        duration_ms: outcome.duration.as_secs_f64() * 1e3,
+        upstream_ms: outcome.upstream.map(|took| took.as_secs_f64() * 1e3),
+        request_bytes: outcome.request_bytes,
+        response_bytes: outcome.response_bytes,
+    };
+    serde_json::to_writer(&mut *line, &fields).map_or(0, |()| line.len())
+}
+
+fn access_log(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("access log");
+    for (name, form) in [("JSON", Form::Json), ("text", Form::Text)] {
+        let mut line = Line::new(form);
+        group.bench_function(BenchmarkId::new("line of", name), |bencher| {
+            bencher.iter(|| {
+                line.begin(black_box(&arrived()));
+                line.identify(black_box(REQUEST_ID));
+                line.end(black_box(&outcome()));
+                line.as_bytes().len()
+            });
+        });
+    }
+    let mut line = Vec::new();
+    group.bench_function("line of JSON by serde, without its time", |bencher| {
+        bencher.iter(|| write_by_serde(&mut line, &black_box(arrived()), &black_box(outcome())));
+    });
+    group.finish();
+}
+
+/// With what the log costs a core beside the formatting.
+fn entry(criterion: &mut Criterion) {
+    let Ok(log) = AccessLog::start(LogFormat::Json, 1, std::io::sink()) else {
+        return;
+    };
+    let endpoint = Arc::new(Endpoint::new(([127, 0, 0, 1], 1).into(), "stack_web.3", 1));
+    criterion.bench_function("access log/entry, from the head to the buffer", |bencher| {
+        bencher.iter(|| {
+            let mut entry = log.shelf(0).open(|line| line.begin(black_box(&arrived())));
+            entry.identify(black_box(REQUEST_ID));
+            entry.tried(&endpoint, Timestamp::START);
+            entry.answered(Duration::from_micros(2950));
+            entry.settle(black_box(outcome()), clock::now());
+        });
+    });
+}
+
+criterion_group!(benches, route, compile, pick, access_log, entry);
 criterion_main!(benches);

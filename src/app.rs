@@ -25,6 +25,9 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 pub async fn run_edge(config: &Config) -> Result<(), StartError> {
     let (provider, following) = follow(config);
     let edge = RunningEdge::start(config, provider.clone())?;
+    if config.log.access {
+        edge.log_requests(config.log.format, std::io::stdout())?;
+    }
     let following = tokio::spawn(following);
     let serving = tokio::spawn(serve_admin(config, provider, &edge)?);
     edge.run(config.drain, stop_signal()).await;

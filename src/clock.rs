@@ -22,6 +22,13 @@ pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// The same in whole microseconds.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+pub fn unix_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Whole seconds since 1970, for what is valid until a date that others have set.
 #[expect(clippy::cast_possible_truncation, reason = "exact for longer than anything is valid")]
 pub fn date() -> i64 {

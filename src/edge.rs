@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, LogFormat};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::discovery::{self, Discovery};
 use crate::dns::{Resolver, ResolverError};
@@ -28,6 +28,7 @@ use crate::provider::{Provider, Update};
 use crate::proxy::activity::Connections;
 use crate::proxy::{Core, ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
+use crate::telemetry::access::AccessLog;
 use crate::tls::{Certificates, Watch};
 
 use self::worker::Accepting;
@@ -150,6 +151,20 @@ impl RunningEdge {
         })
     }
 
+    /// Writes a line about each request to `out`. Called before the edge runs, and once.
+    ///
+    /// # Errors
+    /// If there can be no thread for it.
+    pub fn log_requests(
+        &self,
+        format: LogFormat,
+        out: impl io::Write + Send + 'static,
+    ) -> Result<(), StartError> {
+        let log = AccessLog::start(format, self.description.cores, out);
+        let _ = self.proxy.access_log.set(log.map_err(StartError::Worker)?);
+        Ok(())
+    }
+
     /// Follows the provider until `stop` completes, then drains and ends.
     pub async fn run(mut self, drain: config::Drain, stop: impl Future<Output = ()>) {
         let watching = self.watch.take().map(|watch| tokio::spawn(watch.follow()));
@@ -264,6 +279,9 @@ impl RunningEdge {
             if worker.join().is_err() {
                 error!("a worker thread had panicked");
             }
+        }
+        if let Some(log) = self.proxy.access_log.get() {
+            log.finish().await;
         }
         info!("ended");
     }

@@ -20,6 +20,7 @@ pub mod grpc;
 pub mod http1;
 pub mod health;
 pub mod counters;
+pub mod access_line;
 pub mod retry;
 pub mod upstream;
 pub mod balance;

@@ -8,6 +8,7 @@ pub mod body;
 pub mod call;
 pub mod connect;
 pub mod dial;
+mod entry;
 pub mod error;
 pub mod exchange;
 pub mod failure;
@@ -22,19 +23,18 @@ pub mod send;
 pub mod upgrade;
 pub mod upload;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::Context;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-use crate::counters::{PerCore, RouteCell, Tally, method_word};
+use crate::counters::{PerCore, RouteCell, Tally};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
 use crate::proxy::account::Account;
@@ -51,6 +51,7 @@ use crate::proxy::upload::Upload;
 use crate::routing::{Head, path};
 use crate::snapshot::{Route, Snapshot};
 use crate::spec::{Protocol, StripPrefix};
+use crate::telemetry::access::{AccessLog, Entry};
 use crate::timestamp::Timestamp;
 
 /// Endpoint sets of services that had no request for this long are looked at less often.
@@ -75,6 +76,8 @@ pub struct Proxy {
     pub draining: AtomicBool,
     /// Whether connections without a request are closed.
     pub closing: AtomicBool,
+    /// Where each request is written; empty if they are not.
+    pub access_log: OnceLock<AccessLog>,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -106,6 +109,7 @@ impl Proxy {
             handshakes: PerCore::new(cores),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            access_log: OnceLock::new(),
             id_prefix: fastrand::u64(..),
         }
     }
@@ -178,13 +182,26 @@ pub struct Client {
 }
 
 impl Client {
-    /// Answers one request.
-    pub async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers one request. It counts from now on, even if its client has left already: hyper drops
+    /// the answer then before it was polled.
+    pub fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send {
         let asked = Asked::of(&request);
         let mut account = self.open_account(&request);
         if asked.grpc {
             account.calls_grpc();
         }
+        async move { self.answer(request, asked, account).await }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        asked: Asked,
+        mut account: Account,
+    ) -> Response<Body> {
         let (mut response, mut account) = match self.forward(request, &mut account).await {
             Ok(Forwarded::Streamed(response)) => (response, account),
             Ok(Forwarded::Upgraded(response, tunnel)) => {
@@ -192,7 +209,7 @@ impl Client {
                 return response;
             }
             Err(error) => {
-                self.core.count_refused(self.listener, error.reason());
+                self.count_refused(error, &mut account);
                 if account.speaks_grpc() {
                     account.call_ended(error.grpc_status());
                     (answer::refuse_call(error), account)
@@ -238,6 +255,7 @@ impl Client {
         let protocol = upgrade.as_ref().map(|wanted| wanted.protocol.clone());
         let id = self.core.request_id();
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
+        account.passed_on(&head.headers);
         let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
         let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
         let grpc = account.speaks_grpc();
@@ -245,7 +263,7 @@ impl Client {
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
-        let answer = self.ask(&route, outgoing, &deadline, call.as_ref()).await;
+        let answer = self.ask(&route, outgoing, &deadline, call.as_ref(), account.entry()).await;
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
@@ -271,8 +289,9 @@ impl Client {
         outgoing: Outgoing,
         deadline: &Deadline,
         call: Option<&Deadline>,
+        entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
-        let exchange = self.core.exchange(route, outgoing, deadline);
+        let exchange = self.core.exchange(route, outgoing, deadline, entry);
         match call {
             None => exchange.await,
             Some(call) => {
@@ -280,17 +299,6 @@ impl Client {
                 answer.unwrap_or(Err(ProxyError::DeadlineExceeded))
             }
         }
-    }
-
-    fn open_account(&self, request: &Request<Incoming>) -> Account {
-        let method = method_word(request.method());
-        let (core, unrouted) = (&self.core, &self.core.proxy.unrouted);
-        let mut account =
-            Account::open(core.index, self.listener, method, unrouted, &self.activity);
-        if !request.body().is_end_stream() {
-            account.has_body();
-        }
-        account
     }
 
     fn policy(&self) -> Option<&ListenerPolicy> {

@@ -1,4 +1,7 @@
-//! The log: one line an event, as text for people or as JSON for collectors.
+//! The log: one line an event, as text for people or as JSON for collectors. That of requests is
+//! apart, in [`access`].
+
+pub mod access;
 
 use std::io::IsTerminal;
 
@@ -16,6 +19,8 @@ pub fn start(options: &Log) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // To complain about a standard error that is closed would end the thread.
+    let log = log.log_internal_errors(false);
     // A log that is there already has been asked for by whoever runs us in their own process.
     let _ = match options.format {
         LogFormat::Json => log.json().flatten_event(true).try_init(),

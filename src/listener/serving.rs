@@ -63,7 +63,7 @@ pub(super) async fn serve(
 pub(super) async fn serve_tls(
     core: Arc<Core>,
     stream: TcpStream,
-    side: ClientSide,
+    mut side: ClientSide,
     activity: Arc<Activity>,
     options: &ListenerOptions,
 ) {
@@ -78,6 +78,7 @@ pub(super) async fn serve_tls(
         }
         None => return,
     };
+    side.tls = Some(tls::version(&stream));
     // Without ALPN it is HTTP/1.1, as for every client that is older than ALPN.
     let http2 = tls::is_http2(&stream) || !options.http1;
     serve_http(http2, core, stream, side, activity, options).await;
@@ -106,8 +107,8 @@ type Answered = Result<Response<Body>, std::convert::Infallible>;
 async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&client.activity)));
     let service = service_fn(|request: Request<Incoming>| {
-        let client = Arc::clone(&client);
-        async move { Answered::Ok(client.serve(request).await) }
+        let answer = Arc::clone(&client).serve(request);
+        async move { Answered::Ok(answer.await) }
     });
     let limits = &options.limits;
     let mut builder = http1::Builder::new();
@@ -135,8 +136,8 @@ async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
 async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let io = TokioIo::new(Metered::new(stream, Arc::clone(&client.activity)));
     let service = service_fn(|request: Request<Incoming>| {
-        let client = Arc::clone(&client);
-        async move { Answered::Ok(client.serve(request).await) }
+        let answer = Arc::clone(&client).serve(request);
+        async move { Answered::Ok(answer.await) }
     });
     let limits = &options.limits;
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -60,10 +60,7 @@ pub fn waiting() -> Sources {
 /// An edge of two cores with [`inventory`] that has served some requests.
 pub fn serving() -> Sources {
     let sources = Sources { certificates: tls::example::certificates(), ..waiting() };
-    let listener =
-        EdgeListener { name: "web".to_owned(), default: true, address: ([0; 16], 80).into() };
-    let edge = Edge { listeners: vec![listener], cores: 2, ..Edge::default() };
-    let snapshot = Snapshot::compile(&inventory(), &edge, &Snapshot::default());
+    let snapshot = Snapshot::compile(&inventory(), &edge(), &Snapshot::default());
     for route in &snapshot.routes {
         route.upstream.disagreement.store(1_500_000, Relaxed);
         route.upstream.in_flight.store(2, Relaxed);
@@ -89,6 +86,29 @@ pub fn serving() -> Sources {
     }
     sources.swaps.store(1, Relaxed);
     sources
+}
+
+/// The table of that many services, each with as many replicas that nobody has asked for anything.
+pub fn idle(services: u16, replicas: u16) -> Snapshot {
+    let service = |number: u16| {
+        let name = format!("stack{number}_web");
+        let labels = [("hiveway.host", &*format!("shop{number}.example.com"))];
+        service(&name, &labels, &["10.0.0.1:80"])
+    };
+    let inventory = Inventory { services: (0..services).map(service).collect() };
+    let snapshot = Snapshot::compile(&inventory, &edge(), &Snapshot::default());
+    for (upstream, _) in snapshot.upstreams.values() {
+        let name = |slot| format!("{}.{slot}", upstream.service);
+        let endpoint = |slot| Endpoint::new(([10, 0, 0, 1], slot).into(), &name(slot), 2);
+        upstream.set_endpoints((0..replicas).map(|slot| Arc::new(endpoint(slot))).collect());
+    }
+    snapshot
+}
+
+fn edge() -> Edge {
+    let listener =
+        EdgeListener { name: "web".to_owned(), default: true, address: ([0; 16], 80).into() };
+    Edge { listeners: vec![listener], cores: 2, ..Edge::default() }
 }
 
 fn fill(upstream: &Upstream) {

@@ -56,7 +56,7 @@ macro_rules! table {
 
 table! {
     REQUESTS: Counter "hiveway_http_requests_total" [listener, route, service, method, code]
-        "Requests by status; 499 if the client left first. Without a route, `route` is `none`.";
+        "Requests by status; 499 if the client left first. `route` is `none` if no route was found, or looked for.";
     REQUEST_DURATION: Histogram "hiveway_http_request_duration_seconds" [route, service]
         "Time from the request head to the last byte of the response.";
     REQUEST_BYTES: Counter "hiveway_http_request_body_bytes_total" [route, service]
@@ -69,6 +69,8 @@ table! {
         "Requests that wait for a replica.";
     REFUSED: Counter "hiveway_http_requests_refused_total" [listener, reason]
         "Requests that the edge answered itself, and connections that it closed unserved.";
+    LOG_DROPPED: Counter "hiveway_access_log_dropped_total" []
+        "Requests that are missing in the access log, since it could not be written fast enough.";
     CALLS: Counter "hiveway_grpc_responses_total" [route, service, grpc_code]
         "gRPC calls by how they ended: `OK`, `Unavailable`, ...; `Canceled` also if the client left.";
     UPSTREAM_REQUESTS: Counter "hiveway_upstream_requests_total" [service, endpoint, outcome]

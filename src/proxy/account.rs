@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::Version;
+use http::{HeaderMap, Version};
 
+use crate::access_line::Outcome;
 use crate::clock;
 use crate::counters::{PerCore, RouteCell};
 use crate::grpc::Code;
 use crate::proxy::activity::{Activity, Manner};
+use crate::proxy::headers;
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::spec::Protocol;
+use crate::telemetry::access::Entry;
 use crate::timestamp::Timestamp;
 
 /// The client left before its response was through; nginx's word for it, and by now everyone's.
@@ -45,7 +48,11 @@ pub struct Account {
     received: u64,
     sent: u64,
     over: bool,
+    /// The client has left, though there may be an answer.
+    left: bool,
     activity: Arc<Activity>,
+    /// Its line in the access log, if there is one.
+    entry: Option<Entry>,
 }
 
 impl Account {
@@ -73,13 +80,44 @@ impl Account {
             received: 0,
             sent: 0,
             over: false,
+            left: false,
             activity: Arc::clone(activity),
+            entry: None,
         }
     }
 
     /// A body is to follow the head.
     pub fn has_body(&mut self) {
         self.has_body = true;
+    }
+
+    /// When the request came.
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// It has a line in the access log.
+    pub fn log_to(&mut self, entry: Entry) {
+        self.entry = Some(entry);
+    }
+
+    /// We answer it ourselves, for that reason.
+    pub fn refused(&mut self, reason: &'static str) {
+        if let Some(entry) = &mut self.entry {
+            entry.refused(reason);
+        }
+    }
+
+    /// It goes to replicas with these fields.
+    pub fn passed_on(&mut self, fields: &HeaderMap) {
+        if let Some(entry) = &mut self.entry {
+            entry.identify(headers::request_id(fields));
+        }
+    }
+
+    /// Its line in the access log, if there is one.
+    pub const fn entry(&mut self) -> Option<&mut Entry> {
+        self.entry.as_mut()
     }
 
     /// It is a gRPC call by its content type.
@@ -91,11 +129,6 @@ impl Account {
     /// call: what they ask such a route is something else.
     pub const fn speaks_grpc(&self) -> bool {
         self.grpc
-    }
-
-    /// When the request came.
-    pub const fn started(&self) -> Timestamp {
-        self.started
     }
 
     /// A route takes the request. Returns how many of its service are in flight now.
@@ -142,11 +175,19 @@ impl Account {
     pub fn finished(&mut self) {
         self.over = true;
     }
+
+    /// The client has left in the middle of its request. What it is answered all the same, it may
+    /// never see: that does not count.
+    pub fn left(&mut self) {
+        self.left = true;
+    }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let status = self.status.filter(|_| self.over).unwrap_or(CLIENT_LEFT);
+        let over = self.over && !self.left;
+        let status = self.status.filter(|_| over).unwrap_or(CLIENT_LEFT);
+        let sent = if self.left { 0 } else { self.sent };
         let counters = match &self.route {
             Some(route) => {
                 route.upstream.in_flight.fetch_sub(1, Relaxed);
@@ -155,18 +196,34 @@ impl Drop for Account {
             None => &self.unrouted,
         };
         let unread = self.upload.as_ref().map_or(self.has_body, |upload| !upload.is_complete());
-        let took = clock::now().since(self.started);
+        let now = clock::now();
+        let took = now.since(self.started);
         let given_up = self.status.is_none() && took < EARLY;
         self.activity.request_ended(Manner { unread, given_up });
         let received = self.upload.as_ref().map_or(self.received, Upload::received);
         let mut cell = counters.of(self.core);
         cell.requests.count((self.listener, self.method, status));
-        if self.grpc {
-            let code = if self.over { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
-            cell.calls.count(code.name());
+        let ended = if over { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
+        let grpc_code = self.grpc.then(|| ended.name());
+        if let Some(code) = grpc_code {
+            cell.calls.count(code);
         }
         cell.duration.observe(took);
         cell.request_bytes = cell.request_bytes.saturating_add(received);
-        cell.response_bytes = cell.response_bytes.saturating_add(self.sent);
+        cell.response_bytes = cell.response_bytes.saturating_add(sent);
+        drop(cell);
+        if let Some(entry) = self.entry.take() {
+            let route = self.route.as_deref();
+            let outcome = Outcome {
+                status,
+                route: route.map(|route| (&*route.name, &*route.upstream.service)),
+                duration: took,
+                request_bytes: received,
+                response_bytes: sent,
+                grpc_code,
+                ..Outcome::default()
+            };
+            entry.settle(outcome, now);
+        }
     }
 }

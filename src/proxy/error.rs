@@ -50,9 +50,13 @@ pub enum ProxyError {
     /// The client stopped sending its body.
     #[error("the request body did not come in time")]
     ClientTooSlow,
-    /// The client's body broke off or was malformed.
-    #[error("the request body broke off")]
+    /// The client's body is malformed.
+    #[error("the request body is malformed")]
     ClientBroken,
+    /// The client's body ended before its end: nobody is left to be answered, but for a client that
+    /// has closed its own side alone.
+    #[error("the request body broke off")]
+    ClientLeft,
     /// `limit.inflight` is reached.
     #[error("the service has as many requests in flight as it allows")]
     TooManyInFlight,
@@ -89,7 +93,8 @@ impl ProxyError {
             | Self::BadFraming
             | Self::NotTls
             | Self::BadField
-            | Self::ClientBroken => StatusCode::BAD_REQUEST,
+            | Self::ClientBroken
+            | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -131,6 +136,7 @@ impl ProxyError {
             | Self::BadResponse
             | Self::ResponseTimeout => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::ClientLeft => Code::Canceled,
         }
     }
 
@@ -151,6 +157,7 @@ impl ProxyError {
             Self::BodyTooLarge => "body_too_large",
             Self::ClientTooSlow => "client_too_slow",
             Self::ClientBroken => "client_broken",
+            Self::ClientLeft => "client_left",
             Self::TooManyInFlight => "limit",
             Self::QueueFull => "queue_full",
             Self::ScaledToZero => "scaled_to_zero",
@@ -180,6 +187,7 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::ClientTooSlow
             | Self::ClientBroken
+            | Self::ClientLeft
             | Self::Reset
             | Self::BadResponse
             | Self::ResponseTimeout
@@ -201,7 +209,8 @@ impl ProxyError {
             | Self::NotTls
             | Self::BodyTooLarge
             | Self::ClientTooSlow
-            | Self::ClientBroken => true,
+            | Self::ClientBroken
+            | Self::ClientLeft => true,
             Self::BadPath(_)
             | Self::Forbidden
             | Self::NoRoute

@@ -21,11 +21,12 @@ use crate::proxy::failure::Failure;
 use crate::proxy::headers;
 use crate::proxy::http1::Http1;
 use crate::proxy::lease::{Lease, Source};
-use crate::proxy::outcome::{Outcome, Verdict};
+use crate::proxy::outcome::{Outcome, Trial, Verdict};
 use crate::proxy::pool::{Connection, Stream};
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::spec::{Protocol, RetryOn};
+use crate::telemetry::access::Entry;
 use crate::upstream::{Endpoint, EndpointId, InFlight};
 
 /// A request may be handed back unsent this often before it is given up: each time its connection
@@ -163,7 +164,7 @@ fn uri(target: &Target, path_and_query: PathAndQuery, protocol: Protocol) -> Uri
 
 impl Core {
     /// Sends a request to a replica of the route, to another one if it may go again, until there is
-    /// a response head.
+    /// a response head. Which replicas were asked is noted in `entry`.
     ///
     /// # Errors
     /// What the client is to be told instead.
@@ -172,6 +173,7 @@ impl Core {
         route: &Arc<Route>,
         mut outgoing: Outgoing,
         deadline: &Deadline,
+        mut entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
         route.upstream.retry_budget.earn(route.policy().retry.budget_percent);
         loop {
@@ -180,10 +182,19 @@ impl Core {
             let in_flight = connected.endpoint.start_request();
             outgoing.tried.push(connected.endpoint.id);
             let started = clock::now();
-            match self.send(route, connected.connection, &mut outgoing, deadline).await {
+            if let Some(entry) = &mut entry {
+                entry.tried(&connected.endpoint, started);
+            }
+            let trial = Trial::begin(self, route, &connected.endpoint);
+            let sent = self.send(route, connected.connection, &mut outgoing, deadline).await;
+            trial.over();
+            match sent {
                 Ok((head, lease)) => {
                     let status = head.status;
-                    self.note_head(&connected.endpoint, started);
+                    let took = self.note_head(&connected.endpoint, started);
+                    if let Some(entry) = &mut entry {
+                        entry.answered(took);
+                    }
                     let outcome =
                         self.judge(route, &connected.endpoint, &head, &lease, outgoing.grpc);
                     if !outgoing.may_replace(status, route) {

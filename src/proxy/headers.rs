@@ -55,6 +55,8 @@ pub struct ClientSide {
     scheme: HeaderValue,
     /// Whether the peer is one of the listener's `trusted-proxies`.
     pub trusted: bool,
+    /// The version of TLS, once it is known.
+    pub tls: Option<&'static str>,
 }
 
 impl ClientSide {
@@ -70,6 +72,7 @@ impl ClientSide {
             port: HeaderValue::from(port),
             scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
             trusted: trusted_proxies.iter().any(|network| network.contains(&peer)),
+            tls: None,
         }
     }
 
@@ -77,6 +80,11 @@ impl ClientSide {
     pub fn is_secure(&self, headers: &HeaderMap) -> bool {
         let told = || headers.get(X_FORWARDED_PROTO).is_some_and(|told| told == "https");
         self.scheme == "https" || (self.trusted && told())
+    }
+
+    /// The peer's address, in text.
+    pub fn peer_text(&self) -> &[u8] {
+        self.peer_text.as_bytes()
     }
 
     /// The address of the client itself: the peer's, unless that is a trusted proxy, which tells it.
@@ -149,6 +157,11 @@ pub fn fit_protocol(headers: &mut HeaderMap, protocol: Protocol, target: &Target
         // The authority goes into `:authority` (RFC 9113, section 8.3.1).
         Protocol::H2c | Protocol::Grpc => drop(headers.remove(HOST)),
     }
+}
+
+/// The id that a prepared request is passed on with.
+pub fn request_id(headers: &HeaderMap) -> &[u8] {
+    headers.get(X_REQUEST_ID).map_or(&[], HeaderValue::as_bytes)
 }
 
 /// Takes off what is meant for one connection only (RFC 9110, section 7.6.1).

@@ -1,6 +1,7 @@
 //! What an exchange says about the replica: it is counted, and its health is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -93,6 +94,36 @@ impl Drop for Outcome {
     }
 }
 
+/// A try that is under way. Dropped before it is over, it is one that the client has left, or whose
+/// own time ran out: the replica had it all the same.
+#[derive(Debug)]
+pub struct Trial<'t> {
+    core: &'t Core,
+    route: &'t Route,
+    endpoint: &'t Endpoint,
+    over: bool,
+}
+
+impl<'t> Trial<'t> {
+    /// A try on this endpoint.
+    pub const fn begin(core: &'t Core, route: &'t Route, endpoint: &'t Endpoint) -> Self {
+        Self { core, route, endpoint, over: false }
+    }
+
+    /// It has an outcome, which is told elsewhere.
+    pub fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.core.note(self.route, self.endpoint, Verdict::CLIENT);
+        }
+    }
+}
+
 impl Core {
     /// Counts how a request went, and tells the endpoint's health.
     pub fn note(&self, route: &Route, endpoint: &Endpoint, verdict: Verdict) {
@@ -105,9 +136,11 @@ impl Core {
         dial::report(&route.upstream, endpoint, transition);
     }
 
-    /// Counts how long the replica took for a response head.
-    pub fn note_head(&self, endpoint: &Endpoint, started: Timestamp) {
-        endpoint.counters.of(self.index).response.observe(clock::now().since(started));
+    /// Counts how long the replica took for a response head, and says so.
+    pub fn note_head(&self, endpoint: &Endpoint, started: Timestamp) -> Duration {
+        let took = clock::now().since(started);
+        endpoint.counters.of(self.index).response.observe(took);
+        took
     }
 
     /// Counts a request that goes to another endpoint after this one failed.

@@ -80,14 +80,14 @@ pub async fn join(
         copy_bidirectional(&mut client, &mut replica).await
     };
     tokio::select! {
-        copied = copied => match copied {
-            Ok((received, sent)) => {
-                account.tunnelled(received, sent.saturating_add(first.len() as u64));
+        copied = copied => {
+            if let Err(error) = copied {
+                debug!(%error, "upgraded connection broke");
             }
-            Err(error) => debug!(%error, "upgraded connection broke"),
-        },
+        }
         () = passed => debug!("upgraded connection did not move for too long"),
     }
+    account.tunnelled(client.read, client.written);
     account.finished();
 }
 
@@ -96,11 +96,15 @@ struct Moving<S> {
     side: S,
     deadline: Deadline,
     idle: std::time::Duration,
+    /// Bytes that came from it.
+    read: u64,
+    /// Bytes that went to it.
+    written: u64,
 }
 
 impl<S> Moving<S> {
     fn new(side: S, deadline: &Deadline, idle: std::time::Duration) -> Self {
-        Self { side, deadline: deadline.clone(), idle }
+        Self { side, deadline: deadline.clone(), idle, read: 0, written: 0 }
     }
 
     fn moved<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -117,7 +121,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.side).poll_read(cx, buffer);
+        let came = buffer.filled().len().saturating_sub(before);
+        self.read = self.read.saturating_add(came as u64);
         self.moved(polled)
     }
 }
@@ -129,6 +136,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.side).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(went)) = polled {
+            self.written = self.written.saturating_add(went as u64);
+        }
         self.moved(polled)
     }
 

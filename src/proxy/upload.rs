@@ -6,6 +6,8 @@
 //! client does wrong is noted here, since hyper reports it as an error of the exchange with the
 //! replica, and a replica must never be charged for it.
 
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -235,7 +237,7 @@ impl State {
             self.end();
             return Poll::Ready(None);
         };
-        let frame = frame.map_err(|_| ProxyError::ClientBroken).and_then(|frame| self.take(frame));
+        let frame = frame.map_err(|error| blame(&error)).and_then(|frame| self.take(frame));
         Poll::Ready(Some(frame.map_err(|error| {
             self.failed = Some(error);
             GivenUp::new()
@@ -285,6 +287,21 @@ impl State {
             });
         }
     }
+}
+
+/// What the client did whose body cannot be read: wrote nonsense, or left, which looks like an end of
+/// the stream, a reset, or any other error of its connection.
+fn blame(error: &hyper::Error) -> ProxyError {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            let nonsense = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+            let wrote_nonsense = nonsense.contains(&io.kind());
+            return if wrote_nonsense { ProxyError::ClientBroken } else { ProxyError::ClientLeft };
+        }
+        source = cause.source();
+    }
+    ProxyError::ClientLeft
 }
 
 /// One try's view of an [`Upload`].

@@ -16,6 +16,7 @@ max-streams = 10000
 address = "127.0.0.1:0"
 [log]
 format = "json"
+access = false
 [drain]
 delay = "0s"
 timeout = "1s"

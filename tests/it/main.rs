@@ -11,7 +11,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod access_log;
 mod architecture;
+mod counting;
 mod documents;
 mod crowds;
 mod drain;

@@ -133,7 +133,8 @@ async fn clients_choose_the_version_of_http_by_alpn() {
     let authority = Authority::new();
     authority.issue("site", "shop.test");
     let shop = Origin::named("shop").await;
-    let ingress = authority.ingress("", "hiveway.host=shop.test", shop.address).await;
+    let labels = "hiveway.host=shop.test";
+    let ingress = authority.ingress("log.access=true", labels, shop.address).await;
     for versions in [&[&TLS13][..], &[&TLS12]] {
         let client = authority.client(&["h2", "http/1.1"], versions);
         let client = H2::over(client.connect(&ingress, "shop.test").await.unwrap()).await;
@@ -145,6 +146,9 @@ async fn clients_choose_the_version_of_http_by_alpn() {
         }
     }
     assert_eq!((handshakes(&ingress, "1.3", "ok"), handshakes(&ingress, "1.2", "ok")), (3, 3));
+    let lines = ingress.log.read(6).await;
+    let versions: Vec<_> = lines.iter().map(|line| line["tls"].as_str().unwrap()).collect();
+    assert_eq!(versions, ["1.3", "1.3", "1.3", "1.2", "1.2", "1.2"]);
     let strange = authority.client(&["smtp"], &[&TLS13]);
     let refused = strange.connect(&ingress, "shop.test").await.unwrap_err();
     assert!(refused.contains("NoApplicationProtocol"), "{refused}");

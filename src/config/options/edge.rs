@@ -227,9 +227,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         let words = [("json", LogFormat::Json), ("text", LogFormat::Text)];
         put(&mut to.log.format, value::choice(it.text, &words))
     }),
-    Setting::edge("log.access", Default("true"), "Whether each request is written.", |to, it| {
-        put(&mut to.log.access, value::boolean(it.text))
-    }),
+    Setting::edge(
+        "log.access",
+        Default("true"),
+        "Whether a line about each request goes to standard output.",
+        |to, it| put(&mut to.log.access, value::boolean(it.text)),
+    ),
     Setting::edge(
         "drain.delay",
         Default(r#""2s""#),

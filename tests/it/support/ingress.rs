@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use hiveway::config::Config;
 use hiveway::edge::{Readiness, RunningEdge};
@@ -24,6 +24,8 @@ pub(crate) struct Ingress {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) readiness: Readiness,
+    /// Its access log, with the option `log.access=true`.
+    pub(crate) log: AccessLines,
     swaps: Arc<AtomicU64>,
     giver: Giver,
     stop: Option<oneshot::Sender<()>>,
@@ -32,7 +34,7 @@ pub(crate) struct Ingress {
 
 /// Options that every edge here has; a test may set others, or these anew.
 const OPTIONS: &str = "provider.kind=docker runtime.workers=1 listeners.web.address=127.0.0.1:0 \
-                       dns.server=127.0.0.1:9 drain.delay=0s drain.timeout=3s";
+                       dns.server=127.0.0.1:9 log.access=false drain.delay=0s drain.timeout=3s";
 
 impl Ingress {
     /// An edge in front of these services; it has reached every replica of theirs.
@@ -57,6 +59,8 @@ impl Ingress {
     ) -> Self {
         let (provider, giver) = given();
         let config = config(options);
+        let log = AccessLines::default();
+        let lines = log.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (sender, started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -64,6 +68,9 @@ impl Ingress {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
                 let edge = RunningEdge::start(&config, provider).unwrap();
+                if config.log.access {
+                    edge.log_requests(config.log.format, lines).unwrap();
+                }
                 let bound = edge.listeners.clone();
                 let shared =
                     (Arc::clone(&edge.proxy), bound, Arc::clone(&edge.swaps), edge.readiness());
@@ -77,7 +84,7 @@ impl Ingress {
         let (address, connections) = (bound[0].address, Arc::clone(&bound[0].connections));
         let stop = Some(stop);
         let mut ingress =
-            Self { address, second, proxy, connections, readiness, swaps, giver, stop, ended };
+            Self { address, second, proxy, connections, readiness, log, swaps, giver, stop, ended };
         ingress.deploy(services).await;
         ingress.readiness.wait().await;
         ingress
@@ -193,6 +200,35 @@ impl Ingress {
     /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.ended.try_recv().is_ok()
+    }
+}
+
+/// What an edge writes about its requests, line by line.
+#[derive(Clone, Default)]
+pub(crate) struct AccessLines(Arc<Mutex<Vec<u8>>>);
+
+impl AccessLines {
+    /// All that were written so far.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The fields of that many lines, once they are there.
+    pub(crate) async fn read(&self, count: usize) -> Vec<serde_json::Value> {
+        eventually("all requests were written", || self.all().len() >= count).await;
+        self.all().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl std::io::Write for AccessLines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
