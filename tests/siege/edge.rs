@@ -37,8 +37,13 @@ impl Drop for Edge {
 
 impl Edge {
     /// Starts it with these lines of `[limits]`, and no more than so many open files if that is
-    /// given. It serves everything from one replica.
-    pub(crate) fn start(limits: &str, files: Option<u32>, replica: SocketAddr) -> Self {
+    /// given. What is below `/attack` comes from another replica than everything else.
+    pub(crate) fn start(
+        limits: &str,
+        files: Option<u32>,
+        replica: SocketAddr,
+        attacked: SocketAddr,
+    ) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("siege-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -51,8 +56,10 @@ impl Edge {
              [limits]\n{limits}\n"
         );
         fs::write(place.join("hiveway.toml"), config).unwrap();
-        let services =
-            format!("[services.shop]\nendpoints = [\"{replica}\"]\nhiveway.path = \"/\"\n");
+        let service = |name, path, replica| {
+            format!("[services.{name}]\nendpoints = [\"{replica}\"]\nhiveway.path = \"{path}\"\n")
+        };
+        let services = service("shop", "/", replica) + &service("attacked", "/attack", attacked);
         fs::write(place.join("services.toml"), services).unwrap();
         // The shell becomes the program that it runs: one process, one id. The log is read here.
         let limit = files.map_or_else(String::new, |files| format!("ulimit -n {files}; "));

@@ -8,11 +8,11 @@
 //! ```
 //!
 //! Each attack meets a program that has just been started, with limits short enough to be seen at
-//! work, and one replica. Besides the attackers 200 requests a second come from others, over
-//! HTTP/1.1 and HTTP/2, on kept and on new connections: they must be served about as fast as before,
-//! and none may fail. `SIEGE_LONG=1` makes the attacks last six times as long. Attackers, the others
-//! and the replica share the machine with the program, so the figures are worse than those of a
-//! machine that only serves.
+//! work. Attackers ask one replica, and everybody else another: 200 requests a second over HTTP/1.1
+//! and HTTP/2, on kept and on new connections, which must be served about as fast as before, and
+//! none may fail. `SIEGE_LONG=1` makes the attacks last six times as long. Attackers, the others and
+//! both replicas share the machine with the program, so the figures are worse than those of a machine
+//! that only serves.
 
 #![cfg(test)]
 #![expect(

@@ -1,4 +1,4 @@
-//! The one replica: well behaved, and it knows what came from attackers.
+//! A replica: well behaved, and it counts what it is asked for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,9 +15,7 @@ use hyper_util::rt::TokioIo;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-/// What attackers ask for begins with this.
-pub(crate) const ATTACK: &str = "/attack";
-/// Below it, what is large.
+/// What is large.
 pub(crate) const LARGE: &str = "/attack/large";
 /// How large, in bytes: more than the sockets on its way keep.
 const LARGE_SIZE: usize = 16 << 20;
@@ -29,13 +27,12 @@ const SEND_BUFFER: usize = 64 << 10;
 pub(crate) struct Origin {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// Requests of attackers so far.
-    attacks: Arc<AtomicU64>,
+    requests: Arc<AtomicU64>,
 }
 
 impl Origin {
-    /// Starts it on a free port.
-    pub(crate) fn start() -> Self {
+    /// Starts it on a free port; `thread_starts` is called on its thread.
+    pub(crate) fn start(thread_starts: fn()) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Connections inherit it.
         socket.set_send_buffer_size(SEND_BUFFER).unwrap();
@@ -43,31 +40,35 @@ impl Origin {
         socket.listen(4096).unwrap();
         socket.set_nonblocking(true).unwrap();
         let listener = std::net::TcpListener::from(socket);
-        let (address, attacks) = (listener.local_addr().unwrap(), Arc::default());
-        let counts = Arc::clone(&attacks);
+        let (address, requests) = (listener.local_addr().unwrap(), Arc::default());
+        let counts = Arc::clone(&requests);
         thread::spawn(move || {
+            thread_starts();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(serve(listener, counts));
         });
-        Self { address, attacks }
+        Self { address, requests }
     }
 
-    /// Requests of attackers that have come here so far.
-    pub(crate) fn attacks(&self) -> u64 {
-        self.attacks.load(Relaxed)
+    /// How many have come so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
     }
 }
 
-async fn serve(listener: std::net::TcpListener, attacks: Arc<AtomicU64>) {
+async fn serve(listener: std::net::TcpListener, requests: Arc<AtomicU64>) {
     let listener = TcpListener::from_std(listener).unwrap();
     let large = Bytes::from(vec![b'x'; LARGE_SIZE]);
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (attacks, large) = (Arc::clone(&attacks), large.clone());
+        let (requests, large) = (Arc::clone(&requests), large.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let path = request.uri().path();
-            attacks.fetch_add(u64::from(path.starts_with(ATTACK)), Relaxed);
-            let answer = if path == LARGE { large.clone() } else { Bytes::from_static(b"served") };
+            requests.fetch_add(1, Relaxed);
+            let answer = if request.uri().path() == LARGE {
+                large.clone()
+            } else {
+                Bytes::from_static(b"served")
+            };
             async move {
                 request.into_body().collect().await?;
                 hyper::Result::Ok(Response::new(Full::new(answer)))

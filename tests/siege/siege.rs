@@ -56,7 +56,7 @@ pub(crate) struct Holding {
 pub(crate) struct Siege {
     name: &'static str,
     pub(crate) edge: Arc<Edge>,
-    origin: Origin,
+    attacked: Origin,
     others: Others,
     quiet: Quiet,
 }
@@ -110,8 +110,9 @@ impl Siege {
         files: Option<u32>,
         ways: &'static [Way],
     ) -> Self {
-        let origin = Origin::start();
-        let edge = Arc::new(Edge::start(limits, files, origin.address));
+        // Two, for what attackers cost a replica is not what they cost the edge.
+        let (replica, attacked) = (Origin::start(|| {}), Origin::start(yield_to_others));
+        let edge = Arc::new(Edge::start(limits, files, replica.address, attacked.address));
         let others = Others::start(edge.web, ways);
         // First connections and first pages of memory are nothing to compare with.
         thread::sleep(QUIET / 4);
@@ -121,7 +122,7 @@ impl Siege {
             Quiet { seen: others.take(), cpu, memory: edge.memory().0, kernel: kernel_memory() };
         let Seen { failures, .. } = &quiet.seen;
         assert!(failures.is_empty(), "{name}: before any attack: {failures:?}");
-        Self { name, edge, origin, others, quiet }
+        Self { name, edge, attacked, others, quiet }
     }
 
     /// Runs the attackers to their end. While they do nothing but hold on, if there is such a time
@@ -131,7 +132,7 @@ impl Siege {
         holding: Option<Holding>,
         attackers: impl Future<Output = Vec<End>>,
     ) -> Toll {
-        let Self { name, edge, origin, others, quiet } = self;
+        let Self { name, edge, attacked, others, quiet } = self;
         let watch = Watch::start(&edge);
         let held = holding.map(|Holding { after, lasts }| {
             let edge = Arc::clone(&edge);
@@ -157,7 +158,7 @@ impl Siege {
             after,
             cpu,
             holding: held.map(|thread| thread.join().unwrap()),
-            upstream: origin.attacks(),
+            upstream: attacked.requests(),
             kernel: watch.kernel(),
             freed: watch.freed(),
             ejections: edge.metrics().sum("hiveway_upstream_ejections_total"),
