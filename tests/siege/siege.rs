@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
@@ -149,6 +149,7 @@ impl Siege {
         let seen = others.take();
         thread::sleep(AFTERWARDS);
         let (after, peak) = edge.memory();
+        let watched = watch.end();
         Toll {
             name,
             quiet,
@@ -159,8 +160,8 @@ impl Siege {
             cpu,
             holding: held.map(|thread| thread.join().unwrap()),
             upstream: attacked.requests(),
-            kernel: watch.kernel(),
-            freed: watch.freed(),
+            kernel: watched.kernel,
+            freed: watched.crowded,
             ejections: edge.metrics().sum("hiveway_upstream_ejections_total"),
             complaints: edge.complaints(),
         }
@@ -191,45 +192,46 @@ fn kernel_memory() -> u64 {
     pages * 4 / 1024
 }
 
-/// Looks again and again how many connections are open.
+/// Looks at the edge again and again.
 #[derive(Debug)]
 struct Watch {
     over: Arc<AtomicBool>,
-    /// When there were more than a few for the last time.
-    crowded: Arc<Mutex<Duration>>,
+    looking: JoinHandle<Watched>,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watched {
+    /// When there were more than a few connections for the last time.
+    crowded: Duration,
     /// The most that the kernel kept for connections, in MiB.
-    kernel: Arc<AtomicU64>,
+    kernel: u64,
 }
 
 impl Watch {
     fn start(edge: &Arc<Edge>) -> Self {
-        let (over, crowded) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Duration>>::default());
-        let kernel = Arc::new(AtomicU64::new(kernel_memory()));
-        let watch = Self {
-            over: Arc::clone(&over),
-            crowded: Arc::clone(&crowded),
-            kernel: Arc::clone(&kernel),
-        };
-        let (edge, start) = (Arc::clone(edge), Instant::now());
-        thread::spawn(move || {
-            while !over.load(Relaxed) {
+        let over = Arc::<AtomicBool>::default();
+        let (edge, start, ends) = (Arc::clone(edge), Instant::now(), Arc::clone(&over));
+        let looking = thread::spawn(move || {
+            let mut watched = Watched::default();
+            while !ends.load(Relaxed) {
                 if edge.metrics().sum("hiveway_downstream_connections_open") > FEW {
-                    *crowded.lock().unwrap() = start.elapsed();
+                    watched.crowded = start.elapsed();
                 }
-                kernel.fetch_max(kernel_memory(), Relaxed);
+                watched.kernel = watched.kernel.max(kernel_memory());
                 thread::sleep(LOOK);
             }
+            watched
         });
-        watch
+        Self { over, looking }
     }
 
-    fn kernel(&self) -> u64 {
-        self.kernel.load(Relaxed)
-    }
-
-    fn freed(&self) -> Duration {
+    /// # Panics
+    ///
+    /// If the admin port did not answer.
+    fn end(self) -> Watched {
         self.over.store(true, Relaxed);
-        *self.crowded.lock().unwrap()
+        self.looking.join().expect("the admin port answers all the time")
     }
 }
 
