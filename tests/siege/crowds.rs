@@ -42,7 +42,7 @@ fn connections_that_do_nothing() {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_secs(12), memory: 512, upstream: 0 });
+    toll.is_within(Bounds { gone: Duration::from_secs(13), memory: 320, upstream: 0 });
 }
 
 /// 600 who hold on to what they get, with files for less than half of them.

@@ -15,6 +15,8 @@ use crate::siege::{Bounds, Holding, Siege, long};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two bytes.
 const DRIP: Duration = Duration::from_millis(500);
+/// Who sends or takes less of a body is cut off after this time.
+const IMPATIENT: &str = "body-rate = \"1KiB\"\nbody-grace = \"3s\"";
 /// When all attackers are there, and none is due to go yet.
 const HOLDING: Holding =
     Holding { after: Duration::from_secs(1), lasts: Duration::from_millis(1500) };
@@ -62,12 +64,12 @@ fn heads_that_never_end_over_http2() {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_secs(6), memory: 100, upstream: 0 });
+    toll.is_within(Bounds { gone: Duration::from_secs(10), memory: 100, upstream: 0 });
 }
 
 #[test]
 fn bodies_that_never_end() {
-    let siege = Siege::of("2000 slow bodies", "");
+    let siege = Siege::of("2000 slow bodies", IMPATIENT);
     let edge = siege.edge.web;
     let toll = siege.attack(Some(HOLDING), async {
         attackers(2000, over(), move |number| async move {
@@ -98,7 +100,7 @@ fn bodies_that_never_end() {
 
 /// 1,000 who ask for what is large and read none of it.
 fn never_read(name: &'static str, request: &'static [u8]) {
-    let siege = Siege::of(name, "");
+    let siege = Siege::of(name, IMPATIENT);
     let edge = siege.edge.web;
     let toll = siege.attack(Some(HOLDING), async {
         attackers(1000, over(), move |_| async move {
@@ -109,7 +111,7 @@ fn never_read(name: &'static str, request: &'static [u8]) {
     });
     toll.is_within_as_the_edge_tells(Bounds {
         gone: Duration::from_secs(7),
-        memory: 192,
+        memory: 384,
         upstream: 1,
     });
 }
