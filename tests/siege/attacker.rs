@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::frames::{self, GOAWAY};
+use crate::frames::{self, GOAWAY, RST_STREAM};
 
 /// What a socket keeps of what its attacker does not read.
 const SMALL_BUFFER: u32 = 4096;
@@ -20,7 +20,7 @@ const SMALL_BUFFER: u32 = 4096;
 pub(crate) struct End {
     /// When the edge ended it, after it was opened; none if it did not.
     pub(crate) lasted: Option<Duration>,
-    /// What the edge said last: a status, or the code of a GOAWAY.
+    /// What the edge said last: a status, or the code of a GOAWAY or RST_STREAM.
     pub(crate) said: String,
 }
 
@@ -29,6 +29,8 @@ pub(crate) struct End {
 pub(crate) struct Attacker {
     stream: TcpStream,
     since: Instant,
+    /// Whether it is over when the edge resets a stream: there is only one.
+    one_stream: bool,
 }
 
 impl Attacker {
@@ -38,7 +40,12 @@ impl Attacker {
         socket.set_recv_buffer_size(SMALL_BUFFER)?;
         let stream = socket.connect(edge).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, since: Instant::now() })
+        Ok(Self { stream, since: Instant::now(), one_stream: false })
+    }
+
+    /// For this one the end of its only stream is its end.
+    pub(crate) fn with_one_stream(self) -> Self {
+        Self { one_stream: true, ..self }
     }
 
     /// Acts, and reads what the edge says, until the edge ends the connection; gives up after
@@ -50,13 +57,14 @@ impl Attacker {
     ) -> End {
         let (reader, mut writer) = self.stream.into_split();
         let mut said = String::new();
+        let listens = listen(reader, self.one_stream, &mut said);
         let acts = async {
             // Having done it, or having been cut off: what can be read tells.
             let _ = act(&mut writer).await;
             std::future::pending::<()>().await;
         };
         let cut = timeout(patience, async {
-            tokio::select! { () = listen(reader, &mut said) => {}, () = acts => {} }
+            tokio::select! { () = listens => {}, () = acts => {} }
         });
         let cut = cut.await.is_ok();
         End { lasted: cut.then(|| self.since.elapsed()), said }
@@ -73,7 +81,7 @@ impl Attacker {
 }
 
 /// Reads to the end, and remembers the last word that is not merely an answer.
-async fn listen(mut reader: OwnedReadHalf, said: &mut String) {
+async fn listen(mut reader: OwnedReadHalf, one_stream: bool, said: &mut String) {
     let mut unread = Vec::new();
     while matches!(reader.read_buf(&mut unread).await, Ok(1..)) {
         if unread.starts_with(b"HTTP/1.1 ") {
@@ -86,8 +94,12 @@ async fn listen(mut reader: OwnedReadHalf, said: &mut String) {
             if length > unread.len() {
                 break;
             }
+            let code = |at: usize| payload.get(at).copied().unwrap_or_default();
             if kind == GOAWAY {
-                *said = format!("GOAWAY {}", payload.get(7).copied().unwrap_or_default());
+                *said = format!("GOAWAY {}", code(7));
+            } else if kind == RST_STREAM && one_stream {
+                *said = format!("RST_STREAM {}", code(3));
+                return;
             }
             unread.drain(..length);
         }

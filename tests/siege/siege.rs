@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const AFTERWARDS: Duration = Duration::from_millis(500);
 /// Between two looks at the edge.
 const LOOK: Duration = Duration::from_millis(200);
-/// What may be open besides attackers.
+/// Requests that may be under way besides those of attackers.
 const FEW: f64 = 32.0;
 /// A latency that is no harm whatever it was before: with the attackers on its cores, the edge has
 /// to wait for its turn.
@@ -202,7 +202,7 @@ struct Watch {
 /// What was seen.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watched {
-    /// When there were more than a few connections for the last time.
+    /// When there were more than a few requests under way for the last time.
     crowded: Duration,
     /// The most that the kernel kept for connections, in MiB.
     kernel: u64,
@@ -215,7 +215,7 @@ impl Watch {
         let looking = thread::spawn(move || {
             let mut watched = Watched::default();
             while !ends.load(Relaxed) {
-                if edge.metrics().sum("hiveway_downstream_connections_open") > FEW {
+                if edge.metrics().sum("hiveway_http_requests_in_flight") > FEW {
                     watched.crowded = start.elapsed();
                 }
                 watched.kernel = watched.kernel.max(kernel_memory());
@@ -246,11 +246,12 @@ impl Toll {
         self.is_bearable(memory, upstream);
     }
 
-    /// The same where attackers cannot see that they have been cut off: only the edge can tell.
+    /// The same where attackers cannot see that they have been cut off: the edge tells when their
+    /// requests were over.
     pub(crate) fn is_within_as_the_edge_tells(&self, bounds: Bounds) {
         eprintln!("{self}");
         let Bounds { gone, memory, upstream } = bounds;
-        assert!(self.freed < gone, "attackers were still there after {:?}", self.freed);
+        assert!(self.freed < gone, "requests were still under way after {:?}", self.freed);
         self.is_bearable(memory, upstream);
     }
 
@@ -292,7 +293,7 @@ impl fmt::Display for Toll {
         let longest = ends.iter().filter_map(|end| end.lasted).max();
         match longest {
             Some(longest) => write!(f, "the last one ended after {longest:.1?}")?,
-            None => write!(f, "all but a few gone after {:.1?}", self.freed)?,
+            None => write!(f, "their requests were over after {:.1?}", self.freed)?,
         }
         let mut said = BTreeMap::<&str, usize>::new();
         for end in ends {

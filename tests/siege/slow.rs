@@ -73,7 +73,7 @@ fn bodies_that_never_end() {
     let edge = siege.edge.web;
     let toll = siege.attack(Some(HOLDING), async {
         attackers(2000, over(), move |number| async move {
-            let attacker = Attacker::at(edge).await?;
+            let attacker = Attacker::at(edge).await?.with_one_stream();
             let http2 = number % 4 == 3;
             let drip = async |writer: &mut OwnedWriteHalf| {
                 let (head, byte) = if http2 {
