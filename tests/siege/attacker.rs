@@ -15,6 +15,9 @@ use crate::frames::{self, GOAWAY, RST_STREAM};
 /// What a socket keeps of what its attacker does not read.
 const SMALL_BUFFER: u32 = 4096;
 
+/// Whoever is cut off needs that long to come back: real attackers are not on the same machine.
+const ROUND_TRIPS: Duration = Duration::from_millis(20);
+
 /// How a connection of an attacker ended.
 #[derive(Clone, Debug)]
 pub(crate) struct End {
@@ -127,6 +130,7 @@ where
                 if Instant::now() >= over {
                     return ends;
                 }
+                sleep(ROUND_TRIPS).await;
             }
         });
         // The kernel's queue of new connections is not what is attacked.

@@ -14,7 +14,7 @@ use crate::frames::{
 use crate::siege::{Bounds, Siege, long};
 
 /// Attackers at a time, each as fast as it can.
-const ATTACKERS: usize = 10;
+const ATTACKERS: usize = 5;
 /// How long they come back.
 const ATTACK: Duration = Duration::from_secs(3);
 /// How long one waits for its end.

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const FEW: f64 = 32.0;
 /// A latency that is no harm whatever it was before: with the attackers on its cores, the edge has
 /// to wait for its turn.
-const HARMLESS: Duration = Duration::from_millis(50);
+const HARMLESS: Duration = Duration::from_millis(100);
 /// CPU that the edge may use for attackers who do nothing but hold on, in cores.
 const HOLDING: f64 = 0.25;
 /// Complaints in its log that no one would call a flood.
