@@ -15,7 +15,7 @@ use crate::siege::{Bounds, Siege, long};
 /// Attackers at a time, each as fast as it can.
 const ATTACKERS: usize = 4;
 /// How long they come back.
-const ATTACK: Duration = Duration::from_secs(2);
+const ATTACK: Duration = Duration::from_secs(1);
 /// How long one waits for its end.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Frames in one write.

@@ -16,7 +16,7 @@ use crate::siege::{Bounds, Siege, long};
 /// Attackers at a time, each as fast as it can.
 const ATTACKERS: usize = 5;
 /// How long they come back.
-const ATTACK: Duration = Duration::from_secs(3);
+const ATTACK: Duration = Duration::from_secs(2);
 /// How long one waits for its end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Streams in one write.

@@ -95,7 +95,7 @@ fn bodies_that_never_end() {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_secs(7), memory: 128, upstream: 1 });
+    toll.is_within(Bounds { gone: Duration::from_secs(6), memory: 192, upstream: 1 });
 }
 
 /// 1,000 who ask for what is large and read none of it.
@@ -105,13 +105,13 @@ fn never_read(name: &'static str, request: &'static [u8]) {
     let toll = siege.attack(Some(HOLDING), async {
         attackers(1000, over(), move |_| async move {
             let attacker = Attacker::at(edge).await?;
-            Ok(attacker.without_reading(request, Duration::from_secs(8)).await)
+            Ok(attacker.without_reading(request, Duration::from_secs(7)).await)
         })
         .await
     });
     toll.is_within_as_the_edge_tells(Bounds {
-        gone: Duration::from_secs(7),
-        memory: 384,
+        gone: Duration::from_secs(6),
+        memory: 320,
         upstream: 1,
     });
 }
