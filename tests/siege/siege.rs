@@ -16,9 +16,9 @@ use crate::origin::Origin;
 use crate::others::{EVERY_WAY, Others, Seen, Way};
 
 /// How long the quiet time is that an attack is compared with.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_millis(1500);
 /// After an attack, before what is left of it is looked at.
-const AFTERWARDS: Duration = Duration::from_millis(500);
+const AFTERWARDS: Duration = Duration::from_millis(300);
 /// Between two looks at the edge.
 const LOOK: Duration = Duration::from_millis(200);
 /// Requests that may be under way besides those of attackers.
