@@ -141,14 +141,19 @@ pub async fn serve(socket: StdListener, admin: Admin) -> io::Result<()> {
     let admin = Arc::new(admin);
     let service = service(Arc::clone(&admin));
     let seats = Seats::new();
+    // What fails in a row is told once: without file descriptors it does so a hundred times a second.
+    let mut failed = false;
     loop {
-        let (stream, peer) = match socket.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "a connection to the admin port could not be accepted");
-                sleep(PAUSE_AFTER_ERROR).await;
-                continue;
-            }
+        let accepted = socket.accept().await;
+        if let Err(error) = &accepted
+            && !failed
+        {
+            warn!(%error, "a connection to the admin port could not be accepted");
+        }
+        failed = accepted.is_err();
+        let Ok((stream, peer)) = accepted else {
+            sleep(PAUSE_AFTER_ERROR).await;
+            continue;
         };
         let standing = admin.standing(peer.ip());
         let Some(seat) = seats.take(standing) else {

@@ -45,6 +45,9 @@ fn serve_admin(
     let address = config.admin.address;
     let failed = |source| StartError::Bind { listener: "admin".to_owned(), address, source };
     let socket = std::net::TcpListener::bind(address).map_err(failed)?;
+    // With port 0 only the log tells where it is.
+    let address = socket.local_addr().map_err(failed)?;
+    info!(listener = "admin", %address, "listening");
     let sources = Arc::new(metrics::Sources {
         proxy: Arc::clone(&edge.proxy),
         connections: edge.listeners.iter().map(|at| Arc::clone(&at.connections)).collect(),

@@ -6,6 +6,7 @@ pub mod access;
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -18,7 +19,10 @@ pub fn start(options: &Log) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // h2 warns of every client that goes too far: attackers could fill the log.
+    let of_h2 = if level > LevelFilter::INFO { level } else { level.min(LevelFilter::ERROR) };
+    let filter = EnvFilter::new(format!("{level},h2={of_h2}"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // To complain about a standard error that is closed would end the thread.
     let log = log.log_internal_errors(false);
     // A log that is there already has been asked for by whoever runs us in their own process.
