@@ -119,7 +119,7 @@ impl RunningEdge {
         let mut handles = Vec::new();
         let mut threads = Vec::new();
         for (index, shares) in shares.into_iter().enumerate() {
-            let core = Arc::new(Core::new(index, &proxy));
+            let core = Arc::new(Core::new(index, &proxy, config.limits.least_rate()));
             let (handle, thread) = worker::start(Arc::clone(&core), shares, accepts.clone())
                 .map_err(StartError::Worker)?;
             handles.push((handle, core));

@@ -21,6 +21,7 @@ pub mod http1;
 pub mod health;
 pub mod counters;
 pub mod retry;
+pub mod progress;
 pub mod upstream;
 pub mod balance;
 pub mod membership;

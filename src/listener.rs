@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -26,6 +26,7 @@ use crate::listener::stream::{Stream, Watched};
 use crate::proxy::activity::{Activity, Connections, Listening, Open, Patience};
 use crate::proxy::body::Body;
 use crate::proxy::headers::ClientSide;
+use crate::proxy::streams::Streams;
 use crate::proxy::{Client, Core};
 use crate::tls::{self, Terms, TlsStream};
 
@@ -301,7 +302,7 @@ async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
         async move { Answered::Ok(client.serve(request).await) }
     });
     let limits = &options.limits;
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams::new(Arc::clone(&client.core.deadlines)))
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)

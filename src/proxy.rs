@@ -19,6 +19,7 @@ pub mod pool;
 pub mod relay;
 mod rewrite;
 pub mod send;
+pub mod streams;
 pub mod upgrade;
 pub mod upload;
 
@@ -36,6 +37,7 @@ use ipnet::IpNet;
 use crate::counters::{PerCore, RouteCell, Tally, method_word};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
+use crate::progress::Rate;
 use crate::proxy::account::Account;
 use crate::proxy::activity::Activity;
 use crate::proxy::admission::Target;
@@ -131,13 +133,13 @@ pub struct Core {
 }
 
 impl Core {
-    /// The core of that number.
-    pub fn new(index: usize, proxy: &Arc<Proxy>) -> Self {
+    /// The core of that number, whose clients must keep up that rate.
+    pub fn new(index: usize, proxy: &Arc<Proxy>, rate: Option<Rate>) -> Self {
         Self {
             index,
             proxy: Arc::clone(proxy),
             pools: Arc::clone(&proxy.pools),
-            deadlines: Arc::default(),
+            deadlines: Arc::new(Deadlines::new(rate)),
             requests: AtomicU64::new(0),
         }
     }
@@ -179,7 +181,9 @@ impl Client {
         if asked.grpc {
             account.calls_grpc();
         }
-        let (mut response, mut account) = match self.forward(request, &mut account).await {
+        let deadline = self.deadline();
+        let (mut response, mut account) = match self.forward(request, &mut account, &deadline).await
+        {
             Ok(Forwarded::Streamed(response)) => (response, account),
             Ok(Forwarded::Upgraded(response, tunnel)) => {
                 tunnel.start(account);
@@ -199,20 +203,28 @@ impl Client {
         if self.core.proxy.draining.load(Relaxed) && self.deadline.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
-            .map(|body| if asked.head_only { body.head_only() } else { body }.accounted(account))
+        response.map(|body| {
+            if asked.head_only { body.head_only() } else { body }.accounted(account, deadline)
+        })
     }
 
     /// Whether an HTTP/1 client does not take what is written to it: a time limit has passed, and
-    /// its request, which would have ended by it, was not asked.
+    /// its request, which would have ended by it, was not asked; or it takes too little.
     pub fn is_stalled(&self, cx: &Context<'_>) -> bool {
-        self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready())
+        self.deadline.as_ref().is_some_and(|deadline| deadline.poll_over(cx).is_ready())
+    }
+
+    /// The time limit of a request that has just come.
+    fn deadline(&self) -> Deadline {
+        let deadline = self.deadline.clone().or_else(streams::deadline);
+        deadline.unwrap_or_else(|| self.core.deadlines.add())
     }
 
     async fn forward(
         &self,
         mut request: Request<Incoming>,
         account: &mut Account,
+        deadline: &Deadline,
     ) -> Result<Forwarded, ProxyError> {
         let upgrade = upgrade::wanted(&mut request);
         let (mut head, incoming) = request.into_parts();
@@ -233,20 +245,19 @@ impl Client {
         let id = self.core.request_id();
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
         let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
-        let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
         let grpc = account.speaks_grpc();
-        let upload = upload(&route, &head, grpc, incoming, &deadline)?;
+        let upload = upload(&route, &head, grpc, incoming, deadline)?;
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
-        let answer = self.ask(&route, outgoing, &deadline, call.as_ref()).await;
+        let answer = self.ask(&route, outgoing, deadline, call.as_ref()).await;
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
             answer.head.headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
-        relay::respond(&route, answer, upload, upgrade, deadline, call)
+        relay::respond(&route, answer, upload, upgrade, deadline.clone(), call)
     }
 
     /// The time that a call's client has set it, as a limit of ours. It passes a tenth of a second or
@@ -370,7 +381,9 @@ fn upload(
     let policy = route.policy();
     let replayable = route.upstream.key.protocol.is_http2()
         || exchange::is_repeatable(&head.method, route, grpc);
-    Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
+    // The messages of a call come when there are any.
+    let paced = !grpc;
+    Upload::new(incoming, replayable, paced, policy.limits.body, deadline, &policy.timeouts)
 }
 
 fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {

@@ -125,6 +125,12 @@ impl Account {
         self.over = true;
     }
 
+    /// The client does not take the rest, or has sent only a part: as good as gone.
+    pub fn client_left(&mut self) {
+        self.status = Some(CLIENT_LEFT);
+        self.code = Some(Code::Canceled);
+    }
+
     /// The last byte went out.
     pub fn finished(&mut self) {
         self.over = true;

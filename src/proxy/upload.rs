@@ -39,6 +39,8 @@ struct State {
     given: usize,
     trailers: Option<http::HeaderMap>,
     received: u64,
+    /// Whether the client must keep up the least rate, as long as there is no response head.
+    paced: bool,
     limit: Option<u64>,
     stage: Stage,
     /// The response head is there, whose time limit does not count any more.
@@ -80,14 +82,16 @@ impl GivenUp {
 }
 
 impl Upload {
-    /// A request's body. `replayable` says whether it may be needed again. From here on `deadline`
-    /// is the longest pause while the body comes, and the time for the response head after it.
+    /// A request's body. `replayable` says whether it may be needed again, `paced` whether its client
+    /// must keep up the least rate. From here on `deadline` is the longest pause while the body
+    /// comes, and the time for the response head after it.
     ///
     /// # Errors
     /// [`ProxyError::BodyTooLarge`] if the head says so already.
     pub fn new(
         incoming: Incoming,
         replayable: bool,
+        paced: bool,
         limit: Option<u64>,
         deadline: &Deadline,
         timeouts: &Timeouts,
@@ -98,6 +102,7 @@ impl Upload {
         if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
             return Err(ProxyError::BodyTooLarge);
         }
+        deadline.grant();
         Ok(Self(Some(Arc::new(Mutex::new(State {
             incoming,
             current: 0,
@@ -105,6 +110,7 @@ impl Upload {
             given: 0,
             trailers: None,
             received: 0,
+            paced,
             limit,
             stage: Stage::Coming { awaited: false },
             answered: false,
@@ -222,6 +228,9 @@ impl State {
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.stage = Stage::Coming { awaited: polled.is_pending() };
+        if self.paced && !self.answered {
+            self.deadline.await_client(polled.is_pending());
+        }
         let Poll::Ready(frame) = polled else {
             self.waker = Some(cx.waker().clone());
             return Poll::Pending;
@@ -245,6 +254,9 @@ impl State {
             return Ok(frame);
         };
         self.received = self.received.saturating_add(data.len() as u64);
+        if !self.answered {
+            self.deadline.moved(data.len());
+        }
         if self.limit.is_some_and(|limit| self.received > limit) {
             return Err(ProxyError::BodyTooLarge);
         }

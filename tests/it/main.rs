@@ -19,6 +19,7 @@ mod forwarding;
 mod grpc;
 mod label_changes;
 mod limits;
+mod progress;
 mod protocols;
 mod replicas;
 mod support;

@@ -135,6 +135,11 @@ impl Wire {
         tokio::time::timeout(time, self.closed()).await.is_ok()
     }
 
+    /// Waits for at most so long. Whether anything has come, or the end.
+    pub(crate) async fn readable_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.more()).await.is_ok()
+    }
+
     /// The body of a request with that head.
     pub(crate) async fn body(&mut self, head: &str) -> String {
         if field(head, "transfer-encoding").is_some() {
