@@ -357,7 +357,8 @@ impl Client {
         }
         let client = self.side.client(&head.headers, &listener.trusted_proxies);
         let allows = |networks: &[IpNet]| {
-            networks.is_empty() || networks.iter().any(|network| network.contains(&client))
+            networks.is_empty()
+                || client.is_some_and(|client| networks.iter().any(|net| net.contains(&client)))
         };
         if allows(&policy.allow) && allows(&listener.allow) {
             return Ok(());
