@@ -15,6 +15,7 @@ pub mod headers;
 pub mod http1;
 pub mod lease;
 pub mod outcome;
+pub mod pipe;
 pub mod pool;
 pub mod relay;
 mod rewrite;
@@ -190,7 +191,11 @@ impl Client {
                 return response;
             }
             Err(error) => {
-                self.count_refused(error);
+                if error == ProxyError::ClientLeft {
+                    account.client_left();
+                } else {
+                    self.count_refused(error);
+                }
                 if account.speaks_grpc() {
                     account.call_ended(error.grpc_status());
                     (answer::refuse_call(error), account)

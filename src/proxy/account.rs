@@ -39,6 +39,7 @@ pub struct Account {
     received: u64,
     sent: u64,
     over: bool,
+    left: bool,
     activity: Arc<Activity>,
 }
 
@@ -66,6 +67,7 @@ impl Account {
             received: 0,
             sent: 0,
             over: false,
+            left: false,
             activity: Arc::clone(activity),
         }
     }
@@ -127,8 +129,7 @@ impl Account {
 
     /// The client does not take the rest, or has sent only a part: as good as gone.
     pub fn client_left(&mut self) {
-        self.status = Some(CLIENT_LEFT);
-        self.code = Some(Code::Canceled);
+        self.left = true;
     }
 
     /// The last byte went out.
@@ -139,7 +140,8 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let status = self.status.filter(|_| self.over).unwrap_or(CLIENT_LEFT);
+        let stayed = self.over && !self.left;
+        let status = self.status.filter(|_| stayed).unwrap_or(CLIENT_LEFT);
         let counters = match &self.route {
             Some(route) => {
                 route.upstream.in_flight.fetch_sub(1, Relaxed);
@@ -153,7 +155,7 @@ impl Drop for Account {
         let mut cell = counters.of(self.core);
         cell.requests.count((self.listener, self.method, status));
         if self.grpc {
-            let code = if self.over { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
+            let code = if stayed { self.code.unwrap_or(Code::Unknown) } else { Code::Canceled };
             cell.calls.count(code.name());
         }
         cell.duration.observe(took);

@@ -73,7 +73,7 @@ pub async fn http2(
     signals: Arc<Signals>,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
-    let executor = FirstKept::default();
+    let executor = FirstKept::new(&signals);
     let handshake = http2::Builder::new(executor.clone())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -144,8 +144,11 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs futures as tasks, but for the first one, which it keeps: that is the half of hyper's HTTP/2
 /// connection that reads frames.
-#[derive(Clone, Default)]
-struct FirstKept(Arc<Mutex<Kept>>);
+#[derive(Clone)]
+struct FirstKept {
+    kept: Arc<Mutex<Kept>>,
+    signals: Arc<Signals>,
+}
 
 #[derive(Default)]
 enum Kept {
@@ -156,8 +159,12 @@ enum Kept {
 }
 
 impl FirstKept {
+    fn new(signals: &Arc<Signals>) -> Self {
+        Self { kept: Arc::default(), signals: Arc::clone(signals) }
+    }
+
     fn take(&self) -> Option<Task> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *kept, Kept::Taken) {
             Kept::First(task) => Some(task),
             Kept::NothingYet | Kept::Taken => None,
@@ -167,10 +174,10 @@ impl FirstKept {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for FirstKept {
     fn execute(&self, future: F) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match *kept {
             Kept::NothingYet => *kept = Kept::First(Box::pin(future)),
-            Kept::First(_) | Kept::Taken => drop(tokio::spawn(future)),
+            Kept::First(_) | Kept::Taken => self.signals.begun.spawn(future),
         }
     }
 }

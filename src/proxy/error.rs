@@ -41,9 +41,12 @@ pub enum ProxyError {
     /// The client stopped sending its body.
     #[error("the request body did not come in time")]
     ClientTooSlow,
-    /// The client's body broke off or was malformed.
-    #[error("the request body broke off")]
+    /// The client's body is malformed.
+    #[error("the request body is malformed")]
     ClientBroken,
+    /// The client left before the end of its body: the answer reaches nobody.
+    #[error("the request body broke off")]
+    ClientLeft,
     /// `limit.inflight` is reached.
     #[error("the service has as many requests in flight as it allows")]
     TooManyInFlight,
@@ -78,7 +81,8 @@ impl ProxyError {
             | Self::BadTarget
             | Self::BadPath(_)
             | Self::BadFraming
-            | Self::ClientBroken => StatusCode::BAD_REQUEST,
+            | Self::ClientBroken
+            | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -106,6 +110,7 @@ impl ProxyError {
             | Self::Method
             | Self::Expectation
             | Self::ClientBroken => Code::Internal,
+            Self::ClientLeft => Code::Canceled,
             Self::Forbidden => Code::PermissionDenied,
             // Nothing is accepted before the first table, so that this is never said too early.
             Self::NoRoute => Code::Unimplemented,
@@ -134,6 +139,7 @@ impl ProxyError {
             Self::BodyTooLarge => "body_too_large",
             Self::ClientTooSlow => "client_too_slow",
             Self::ClientBroken => "client_broken",
+            Self::ClientLeft => "client_left",
             Self::TooManyInFlight => "limit",
             Self::QueueFull => "queue_full",
             Self::ScaledToZero => "scaled_to_zero",
@@ -160,6 +166,7 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::ClientTooSlow
             | Self::ClientBroken
+            | Self::ClientLeft
             | Self::Reset
             | Self::BadResponse
             | Self::ResponseTimeout
@@ -178,7 +185,8 @@ impl ProxyError {
             | Self::Expectation
             | Self::BodyTooLarge
             | Self::ClientTooSlow
-            | Self::ClientBroken => true,
+            | Self::ClientBroken
+            | Self::ClientLeft => true,
             Self::BadPath(_)
             | Self::Forbidden
             | Self::NoRoute

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use crate::deadline::Deadline;
 use crate::proxy::error::ProxyError;
+use crate::proxy::failure;
 use crate::proxy::pool::Stream;
 use crate::spec::Timeouts;
 
@@ -133,7 +134,8 @@ impl Upload {
                 (state.start_try(), hint)
             },
         );
-        UploadBody { upload: self.clone(), number, ended: self.0.is_none(), hint, stream }
+        let ended = self.0.is_none();
+        UploadBody { upload: self.clone(), number, begun: false, ended, hint, stream }
     }
 
     /// Whether there is no body at all.
@@ -156,12 +158,24 @@ impl Upload {
     }
 
     /// Nobody wants the rest. hyper ends an HTTP/2 stream only when both bodies have ended, so the
-    /// one that is still open must be told.
+    /// one that is still open must be told, also while it is not asked for (`proxy/pipe.rs`).
     pub fn cancel(&self) {
         if let Some(mut state) = self.lock() {
             state.cancelled = true;
             state.wake();
         }
+    }
+
+    /// Ready when nobody wants the rest.
+    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        let Some(mut state) = self.lock() else {
+            return Poll::Pending;
+        };
+        if state.cancelled {
+            return Poll::Ready(());
+        }
+        state.wait(cx);
+        Poll::Pending
     }
 
     /// What the client did wrong, if it did.
@@ -199,6 +213,13 @@ impl State {
         self.current
     }
 
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -232,14 +253,15 @@ impl State {
             self.deadline.await_client(polled.is_pending());
         }
         let Poll::Ready(frame) = polled else {
-            self.waker = Some(cx.waker().clone());
+            self.wait(cx);
             return Poll::Pending;
         };
         let Some(frame) = frame else {
             self.end();
             return Poll::Ready(None);
         };
-        let frame = frame.map_err(|_| ProxyError::ClientBroken).and_then(|frame| self.take(frame));
+        let frame =
+            frame.map_err(|error| failure::of_client(&error)).and_then(|frame| self.take(frame));
         Poll::Ready(Some(frame.map_err(|error| {
             self.failed = Some(error);
             GivenUp::new()
@@ -300,11 +322,18 @@ pub struct UploadBody {
     upload: Upload,
     /// Which try this is; 0 if there is no body.
     number: usize,
+    begun: bool,
     ended: bool,
     hint: SizeHint,
     /// Counts against the connection's streams for as long as it is held.
-    #[expect(dead_code, reason = "held, not read")]
     stream: Option<Arc<Stream>>,
+}
+
+impl UploadBody {
+    /// Ready when nobody wants the rest of it.
+    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        self.upload.poll_cancelled(cx)
+    }
 }
 
 impl Body for UploadBody {
@@ -316,6 +345,11 @@ impl Body for UploadBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
         let body = self.get_mut();
+        if !std::mem::replace(&mut body.begun, true)
+            && let Some(stream) = &body.stream
+        {
+            stream.begun().with(&body.upload);
+        }
         let Some(mut state) = body.upload.lock() else {
             return Poll::Ready(None);
         };

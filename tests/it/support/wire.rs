@@ -66,6 +66,12 @@ impl Wire {
         let _ = soon("room to write", self.stream.write_all(bytes.as_ref())).await;
     }
 
+    /// Writes for at most so long. Whether all of it was taken.
+    pub(crate) async fn takes(&mut self, bytes: &str, time: Duration) -> bool {
+        let written = tokio::time::timeout(time, self.stream.write_all(bytes.as_bytes())).await;
+        written.is_ok_and(|written| written.is_ok())
+    }
+
     /// Says that nothing more comes from this end.
     pub(crate) async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
