@@ -38,6 +38,7 @@ pub mod dns;
 pub mod provider;
 pub mod tls;
 pub mod deadline;
+pub mod memory;
 pub mod proxy;
 pub mod discovery;
 pub mod listener;

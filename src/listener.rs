@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use crate::config::Limits;
 use crate::listener::stream::{Stream, Watched};
+use crate::memory::Pressure;
 use crate::proxy::activity::{Activity, Connections, Listening, Open, Patience};
 use crate::proxy::body::Body;
 use crate::proxy::headers::ClientSide;
@@ -138,6 +139,10 @@ fn take(
     options: &ListenerOptions,
     connections: &Arc<Connections>,
 ) {
+    if core.proxy.memory.is_at(Pressure::Connections) {
+        core.proxy.refused.of(core.index).count((options.index, "memory"));
+        return;
+    }
     let Some(open) = Open::count(connections) else {
         // Closed at once: a client that waits in the queue for ever would be worse off.
         core.proxy.refused.of(core.index).count((options.index, "connections"));
@@ -343,7 +348,7 @@ where
         let mut polled = connection.as_mut().poll(cx);
         if polled.is_pending()
             && !asked_to_go
-            && (over || client.core.proxy.asks_to_go(expired == Expired::AskToGo))
+            && (over || client.asks_to_go(expired == Expired::AskToGo))
         {
             // Only now: a request that had come already has been read and will be answered.
             asked_to_go = true;

@@ -15,6 +15,7 @@ pub mod headers;
 pub mod http1;
 pub mod lease;
 pub mod outcome;
+mod parting;
 pub mod pipe;
 pub mod pool;
 pub mod relay;
@@ -26,7 +27,6 @@ pub mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::Context;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -38,6 +38,7 @@ use ipnet::IpNet;
 use crate::counters::{PerCore, RouteCell, Tally, method_word};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
+use crate::memory::{Gauge, Pressure};
 use crate::progress::Rate;
 use crate::proxy::account::Account;
 use crate::proxy::activity::Activity;
@@ -77,6 +78,8 @@ pub struct Proxy {
     pub draining: AtomicBool,
     /// Whether connections without a request are closed.
     pub closing: AtomicBool,
+    /// Whether memory runs short.
+    pub memory: Arc<Gauge>,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -108,14 +111,9 @@ impl Proxy {
             handshakes: PerCore::new(cores),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            memory: Arc::default(),
             id_prefix: fastrand::u64(..),
         }
-    }
-
-    /// Whether a connection is to be ended after what is under way on it. HTTP/2 can say so at any
-    /// time; an idle connection of HTTP/1 is closed only at last, since a request may be on its way.
-    pub fn asks_to_go(&self, http2: bool) -> bool {
-        self.closing.load(Relaxed) || (http2 && self.draining.load(Relaxed))
     }
 }
 
@@ -205,18 +203,12 @@ impl Client {
             }
         };
         account.answered(response.status().as_u16());
-        if self.core.proxy.draining.load(Relaxed) && self.deadline.is_some() {
+        if self.is_last_response() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| {
             if asked.head_only { body.head_only() } else { body }.accounted(account, deadline)
         })
-    }
-
-    /// Whether an HTTP/1 client does not take what is written to it: a time limit has passed, and
-    /// its request, which would have ended by it, was not asked; or it takes too little.
-    pub fn is_stalled(&self, cx: &Context<'_>) -> bool {
-        self.deadline.as_ref().is_some_and(|deadline| deadline.poll_over(cx).is_ready())
     }
 
     /// The time limit of a request that has just come.
@@ -235,6 +227,9 @@ impl Client {
         let (mut head, incoming) = request.into_parts();
         if let Some(answer) = self.own_answer(&head) {
             return Ok(Forwarded::Streamed(answer));
+        }
+        if self.core.proxy.memory.is_at(Pressure::Requests) {
+            return Err(ProxyError::OutOfMemory);
         }
         let target = admission::admit(&head)?;
         let (route, prefix) = self.route(&head, &target, account.started())?;

@@ -118,6 +118,8 @@ pub struct Patience {
 #[derive(Debug)]
 pub struct Activity {
     requests: AtomicUsize,
+    /// It has had a request.
+    used: AtomicBool,
     in_head: AtomicBool,
     deadline: Deadline,
     patience: Patience,
@@ -129,8 +131,9 @@ impl Activity {
     /// A connection that has just been accepted.
     pub fn new(deadline: Deadline, patience: Patience, open: Open) -> Self {
         deadline.set(Some(patience.idle));
-        let (requests, in_head) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { requests, in_head, deadline, patience, _open: open }
+        let (requests, used) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let in_head = AtomicBool::new(false);
+        Self { requests, used, in_head, deadline, patience, _open: open }
     }
 
     /// A TLS handshake begins, and may take that long.
@@ -171,8 +174,14 @@ impl Activity {
     /// A response is through, or its client has left.
     pub fn request_ended(&self) {
         if self.requests.fetch_sub(1, Relaxed) == 1 {
+            self.used.store(true, Relaxed);
             self.deadline.set(Some(self.patience.idle));
         }
+    }
+
+    /// Whether it has had requests, and has none now.
+    pub fn has_paused(&self) -> bool {
+        self.requests.load(Relaxed) == 0 && self.used.load(Relaxed)
     }
 
     /// Ready when the connection has done nothing for too long.

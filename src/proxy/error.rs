@@ -47,6 +47,9 @@ pub enum ProxyError {
     /// The client left before the end of its body: the answer reaches nobody.
     #[error("the request body broke off")]
     ClientLeft,
+    /// The edge has hardly any memory left.
+    #[error("the edge is short of memory")]
+    OutOfMemory,
     /// `limit.inflight` is reached.
     #[error("the service has as many requests in flight as it allows")]
     TooManyInFlight,
@@ -90,9 +93,11 @@ impl ProxyError {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
-            Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::OutOfMemory
+            | Self::TooManyInFlight
+            | Self::QueueFull
+            | Self::ScaledToZero
+            | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseTimeout | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -114,7 +119,9 @@ impl ProxyError {
             Self::Forbidden => Code::PermissionDenied,
             // Nothing is accepted before the first table, so that this is never said too early.
             Self::NoRoute => Code::Unimplemented,
-            Self::BodyTooLarge | Self::TooManyInFlight | Self::QueueFull => Code::ResourceExhausted,
+            Self::BodyTooLarge | Self::OutOfMemory | Self::TooManyInFlight | Self::QueueFull => {
+                Code::ResourceExhausted
+            }
             Self::ClientTooSlow
             | Self::ScaledToZero
             | Self::NoEndpoint
@@ -140,6 +147,7 @@ impl ProxyError {
             Self::ClientTooSlow => "client_too_slow",
             Self::ClientBroken => "client_broken",
             Self::ClientLeft => "client_left",
+            Self::OutOfMemory => "memory",
             Self::TooManyInFlight => "limit",
             Self::QueueFull => "queue_full",
             Self::ScaledToZero => "scaled_to_zero",
@@ -154,7 +162,11 @@ impl ProxyError {
     /// Whether the client may try again soon, and is told so with `Retry-After`.
     pub const fn is_temporary(self) -> bool {
         match self {
-            Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => true,
+            Self::OutOfMemory
+            | Self::TooManyInFlight
+            | Self::QueueFull
+            | Self::ScaledToZero
+            | Self::NoEndpoint => true,
             Self::BadHost
             | Self::BadTarget
             | Self::BadPath(_)
@@ -190,6 +202,7 @@ impl ProxyError {
             Self::BadPath(_)
             | Self::Forbidden
             | Self::NoRoute
+            | Self::OutOfMemory
             | Self::TooManyInFlight
             | Self::QueueFull
             | Self::ScaledToZero

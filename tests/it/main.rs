@@ -19,6 +19,7 @@ mod forwarding;
 mod grpc;
 mod label_changes;
 mod limits;
+mod memory;
 mod progress;
 mod protocols;
 mod replicas;

@@ -177,7 +177,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "limits.body-rate",
         Default(r#""1KiB""#),
         "Bytes per second that a client must send of a body, or take; \"none\" for no limit.",
-        |to, it| put(&mut to.limits.body_rate, value::optional(it.text, rate)),
+        |to, it| put(&mut to.limits.body_rate, value::optional(it.text, positive_size)),
     ),
     Setting::edge(
         "limits.body-grace",
@@ -197,10 +197,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "limits.memory",
         Default(r#""none""#),
-        "Memory in use; \"none\" for the limit of the control group.",
-        |to, it| put(&mut to.limits.memory, value::optional(it.text, value::size)),
-    )
-    .later(),
+        "Memory in use; \"none\" for the limit of the control group, which holds in any case.",
+        |to, it| put(&mut to.limits.memory, value::optional(it.text, positive_size)),
+    ),
     Setting::edge(
         "admin.address",
         Default(r#""[::]:9400""#),
@@ -300,12 +299,12 @@ fn bytes(it: Written<'_>, least: usize, most: usize) -> Result<usize, Mistake> {
     Err(out_of_bounds(least as u64, most as u64))
 }
 
-fn rate(text: &str) -> Result<u64, Mistake> {
-    let rate = value::size(text)?;
-    if rate == 0 {
-        return Err(Mistake::new("asks for nothing", "write a size above zero", "1KiB"));
+fn positive_size(text: &str) -> Result<u64, Mistake> {
+    let size = value::size(text)?;
+    if size == 0 {
+        return Err(Mistake::new("is nothing", "write a size above zero", "1KiB"));
     }
-    Ok(rate)
+    Ok(size)
 }
 
 fn window(it: Written<'_>) -> Result<u32, Mistake> {
