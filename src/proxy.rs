@@ -11,6 +11,7 @@ pub mod dial;
 pub mod error;
 pub mod exchange;
 pub mod failure;
+mod greeting;
 pub mod headers;
 pub mod http1;
 pub mod lease;
