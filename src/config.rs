@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::progress::Rate;
 use crate::routing::host::HostPattern;
 
 pub use self::complaint::{Complaint, ConfigErrors, Origin};
@@ -195,6 +196,10 @@ pub struct Limits {
     pub connection_window: u32,
     /// Bytes that are kept for one HTTP/2 stream whose client reads slowly.
     pub send_buffer: usize,
+    /// Bytes per second of a body that a client must send, or take; none if it may be slower.
+    pub body_rate: Option<u64>,
+    /// How long it may be slower at first.
+    pub body_grace: Duration,
     /// Client connections at once; none for what the limit of open files allows.
     pub connections: Option<usize>,
     /// Bytes of memory in use; none for the limit of the control group.
@@ -336,6 +341,11 @@ impl Provider {
 }
 
 impl Limits {
+    /// What clients must keep up; none if they may be as slow as they like.
+    pub fn least_rate(&self) -> Option<Rate> {
+        self.body_rate.map(|bytes_per_second| Rate { bytes_per_second, grace: self.body_grace })
+    }
+
     fn unwritten() -> Self {
         let seconds = Duration::from_secs;
         Self {
@@ -350,6 +360,8 @@ impl Limits {
             stream_window: 256 << 10,
             connection_window: 1 << 20,
             send_buffer: 32 << 10,
+            body_rate: Some(1 << 10),
+            body_grace: seconds(20),
             connections: None,
             memory: None,
         }

@@ -3,8 +3,11 @@
 //! Each core has one tick every 100 ms that looks at all limits in force there. Setting a limit is
 //! then one store, where a timer of the runtime would take a lock twice. Limits are kept to a tenth
 //! of a second or two, which is enough for those that are counted in seconds.
+//!
+//! The same tick sees to it that clients keep up the least rate: a request says when it waits for
+//! its client and how much has moved, in a store each, and the tick keeps the client's credit.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +16,7 @@ use futures_util::task::AtomicWaker;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
+use crate::progress::Rate;
 use crate::timestamp::Timestamp;
 
 /// How exactly limits are kept.
@@ -27,12 +31,20 @@ pub struct Deadlines {
     /// The time of the last tick, in microseconds.
     ticked: AtomicU64,
     limits: Mutex<Vec<Weak<Limit>>>,
+    /// What clients must keep up; none if they may be as slow as they like.
+    rate: Option<Rate>,
 }
 
 #[derive(Debug)]
 struct Limit {
     at: AtomicU64,
     waker: AtomicWaker,
+    /// Whether nothing but the client keeps the request from going on.
+    awaits_client: AtomicBool,
+    /// Bytes to or from the client since the last tick.
+    moved: AtomicU64,
+    /// Microseconds that the client may still keep us waiting.
+    credit: AtomicU64,
 }
 
 /// One limit, set again and again for one step after the other. Whoever polls it is woken when its
@@ -44,6 +56,11 @@ pub struct Deadline {
 }
 
 impl Deadlines {
+    /// No limits yet; clients must keep up that rate, if there is one.
+    pub fn new(rate: Option<Rate>) -> Self {
+        Self { ticked: AtomicU64::new(0), limits: Mutex::default(), rate }
+    }
+
     /// Ticks for as long as the runtime lives.
     pub async fn tick(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
@@ -55,13 +72,18 @@ impl Deadlines {
     }
 
     fn wake_expired(&self, now: Timestamp) {
+        // By how much the tick itself was late, no client was.
+        let waited = now.since(self.ticked()).min(TICK);
         self.ticked.store(now.as_micros(), Relaxed);
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.retain(|limit| {
             let Some(limit) = limit.upgrade() else {
                 return false;
             };
-            if limit.at.load(Relaxed) <= now.as_micros() {
+            if let Some(rate) = self.rate {
+                limit.keep_account(rate, waited);
+            }
+            if limit.at.load(Relaxed) <= now.as_micros() || limit.is_used_up() {
                 limit.waker.wake();
             }
             true
@@ -81,10 +103,32 @@ impl Deadlines {
 
     /// A limit of this core, not yet in force.
     pub fn add(self: &Arc<Self>) -> Deadline {
-        let limit = Arc::new(Limit { at: AtomicU64::new(NEVER), waker: AtomicWaker::new() });
+        let limit = Arc::new(Limit {
+            at: AtomicU64::new(NEVER),
+            waker: AtomicWaker::new(),
+            awaits_client: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
+            credit: AtomicU64::new(NEVER),
+        });
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.push(Arc::downgrade(&limit));
         Deadline { limit, deadlines: Arc::clone(self) }
+    }
+}
+
+impl Limit {
+    fn keep_account(&self, rate: Rate, waited: Duration) {
+        let moved = self.moved.swap(0, Relaxed);
+        let waited = if self.awaits_client.load(Relaxed) { waited } else { Duration::ZERO };
+        if moved > 0 || !waited.is_zero() {
+            let credit = Duration::from_micros(self.credit.load(Relaxed));
+            let credit = rate.credit_after(credit, waited, moved);
+            self.credit.store(u64::try_from(credit.as_micros()).unwrap_or(NEVER), Relaxed);
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.credit.load(Relaxed) == 0 && self.awaits_client.load(Relaxed)
     }
 }
 
@@ -113,6 +157,40 @@ impl Deadline {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// The same, and ready also when the client has been too slow.
+    pub fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        let passed = self.poll_passed(cx);
+        if self.is_used_up() { Poll::Ready(()) } else { passed }
+    }
+
+    /// Whether the client is waited for, and has no credit left.
+    pub fn is_used_up(&self) -> bool {
+        self.limit.is_used_up()
+    }
+
+    /// A body begins, of a request or of a response: its client has all its credit again.
+    pub fn grant(&self) {
+        let grace = self
+            .deadlines
+            .rate
+            .map_or(NEVER, |rate| u64::try_from(rate.grace.as_micros()).unwrap_or(NEVER));
+        self.limit.moved.store(0, Relaxed);
+        self.limit.credit.store(grace, Relaxed);
+    }
+
+    /// Says whether nothing but the client keeps the body from going on: it has sent nothing that
+    /// could go further, or has not taken what it was offered.
+    pub fn await_client(&self, awaits: bool) {
+        self.limit.awaits_client.store(awaits, Relaxed);
+    }
+
+    /// So many bytes have come from the client, or gone its way.
+    pub fn moved(&self, bytes: usize) {
+        // One core writes, so this needs no atomic addition.
+        let moved = self.limit.moved.load(Relaxed).saturating_add(bytes as u64);
+        self.limit.moved.store(moved, Relaxed);
     }
 }
 
@@ -166,5 +244,27 @@ mod tests {
         deadlines.wake_expired(Timestamp::START);
         assert_eq!(deadlines.limits.lock().unwrap().len(), 1);
         drop(kept);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_too_slow_only_while_it_is_waited_for() {
+        let rate = Rate { bytes_per_second: 1000, grace: Duration::from_secs(2) };
+        let deadlines = Arc::new(Deadlines::new(Some(rate)));
+        tokio::spawn(Arc::clone(&deadlines).tick());
+        let deadline = deadlines.add();
+        let within = async |time| {
+            let over = std::future::poll_fn(|cx| deadline.poll_over(cx));
+            tokio::time::timeout(time, over).await.is_ok()
+        };
+        deadline.grant();
+        assert!(!within(Duration::from_mins(1)).await, "nobody waits for it");
+        deadline.await_client(true);
+        for _ in 0..10 {
+            assert!(!within(Duration::from_millis(800)).await, "it is as fast as it must be");
+            deadline.moved(1000);
+        }
+        assert!(within(Duration::from_millis(2300)).await);
+        deadline.grant();
+        assert!(!within(Duration::from_millis(1800)).await, "another body begins");
     }
 }

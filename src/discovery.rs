@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::info;
+use tracing::{info, warn};
 
 use self::roster::{Member, Roster};
 use crate::clock;
@@ -325,7 +325,13 @@ async fn knock(
             }
             // The connection is in the pool already; it goes on without this stream.
             Ok(Connection::Http2(_)) => return,
-            Err(_) => sleep(if tries < LATER { KNOCK } else { KNOCK_LATER }).await,
+            Err(error) => {
+                if tries == LATER {
+                    let (service, name) = (&upstream.service, endpoint.name.load());
+                    warn!(service, endpoint = %name, %error, "endpoint still takes no requests");
+                }
+                sleep(if tries < LATER { KNOCK } else { KNOCK_LATER }).await;
+            }
         }
     }
 }

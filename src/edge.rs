@@ -24,6 +24,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::discovery::{self, Discovery};
 use crate::dns::{Resolver, ResolverError};
 use crate::inventory::Network;
+use crate::memory::Meter;
 use crate::provider::{Provider, Update};
 use crate::proxy::activity::Connections;
 use crate::proxy::{Core, ListenerPolicy, Proxy};
@@ -96,6 +97,8 @@ pub struct RunningEdge {
     pub certificates: Arc<Certificates>,
     /// What keeps them up to date, until the edge runs.
     watch: Option<Watch>,
+    /// What tells whether memory runs short; none without a limit.
+    meter: Option<Meter>,
     provider: Provider,
     description: Edge,
     discovery: Discovery,
@@ -120,7 +123,7 @@ impl RunningEdge {
         let mut handles = Vec::new();
         let mut threads = Vec::new();
         for (index, shares) in shares.into_iter().enumerate() {
-            let core = Arc::new(Core::new(index, &proxy));
+            let core = Arc::new(Core::new(index, &proxy, config.limits.least_rate()));
             let (handle, thread) = worker::start(Arc::clone(&core), shares, accepts.clone())
                 .map_err(StartError::Worker)?;
             handles.push((handle, core));
@@ -136,13 +139,13 @@ impl RunningEdge {
             cores: handles,
         });
         let description = describe(config, &bound, cores);
-        let swaps = Arc::default();
         Ok(Self {
             proxy,
             listeners: bound,
-            swaps,
+            swaps: Arc::default(),
             certificates,
             watch,
+            meter: Meter::find(config.limits.memory),
             provider,
             description,
             discovery,
@@ -168,6 +171,8 @@ impl RunningEdge {
     /// Follows the provider until `stop` completes, then drains and ends.
     pub async fn run(mut self, drain: config::Drain, stop: impl Future<Output = ()>) {
         let watching = self.watch.take().map(|watch| tokio::spawn(watch.follow()));
+        let memory = Arc::clone(&self.proxy.memory);
+        let measuring = self.meter.take().map(|meter| tokio::spawn(meter.follow(memory)));
         let mut updates = self.provider.updates();
         let mut stop = std::pin::pin!(stop);
         let mut reminder = interval(REMINDER);
@@ -192,9 +197,7 @@ impl RunningEdge {
             }
         }
         self.drain(drain).await;
-        if let Some(watching) = watching {
-            watching.abort();
-        }
+        watching.into_iter().chain(measuring).for_each(|task| task.abort());
     }
 
     /// Compiles the table for a new state of the Swarm and puts it in force.

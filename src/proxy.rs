@@ -12,20 +12,23 @@ mod entry;
 pub mod error;
 pub mod exchange;
 pub mod failure;
+mod greeting;
 pub mod headers;
 pub mod http1;
 pub mod lease;
 pub mod outcome;
+mod parting;
+pub mod pipe;
 pub mod pool;
 pub mod relay;
 mod rewrite;
 pub mod send;
+pub mod streams;
 pub mod upgrade;
 pub mod upload;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::task::Context;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +40,8 @@ use ipnet::IpNet;
 use crate::counters::{PerCore, RouteCell, Tally};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
+use crate::memory::{Gauge, Pressure};
+use crate::progress::Rate;
 use crate::proxy::account::Account;
 use crate::proxy::activity::Activity;
 use crate::proxy::admission::Target;
@@ -78,6 +83,8 @@ pub struct Proxy {
     pub closing: AtomicBool,
     /// Where each request is written; empty if they are not.
     pub access_log: OnceLock<AccessLog>,
+    /// Whether memory runs short.
+    pub memory: Arc<Gauge>,
     /// Makes request ids different from those of other edges.
     id_prefix: u64,
 }
@@ -110,14 +117,9 @@ impl Proxy {
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             access_log: OnceLock::new(),
+            memory: Arc::default(),
             id_prefix: fastrand::u64(..),
         }
-    }
-
-    /// Whether a connection is to be ended after what is under way on it. HTTP/2 can say so at any
-    /// time; an idle connection of HTTP/1 is closed only at last, since a request may be on its way.
-    pub fn asks_to_go(&self, http2: bool) -> bool {
-        self.closing.load(Relaxed) || (http2 && self.draining.load(Relaxed))
     }
 }
 
@@ -136,13 +138,13 @@ pub struct Core {
 }
 
 impl Core {
-    /// The core of that number.
-    pub fn new(index: usize, proxy: &Arc<Proxy>) -> Self {
+    /// The core of that number, whose clients must keep up that rate.
+    pub fn new(index: usize, proxy: &Arc<Proxy>, rate: Option<Rate>) -> Self {
         Self {
             index,
             proxy: Arc::clone(proxy),
             pools: Arc::clone(&proxy.pools),
-            deadlines: Arc::default(),
+            deadlines: Arc::new(Deadlines::new(rate)),
             requests: AtomicU64::new(0),
         }
     }
@@ -202,7 +204,9 @@ impl Client {
         asked: Asked,
         mut account: Account,
     ) -> Response<Body> {
-        let (mut response, mut account) = match self.forward(request, &mut account).await {
+        let deadline = self.deadline();
+        let (mut response, mut account) = match self.forward(request, &mut account, &deadline).await
+        {
             Ok(Forwarded::Streamed(response)) => (response, account),
             Ok(Forwarded::Upgraded(response, tunnel)) => {
                 tunnel.start(account);
@@ -219,28 +223,33 @@ impl Client {
             }
         };
         account.answered(response.status().as_u16());
-        if self.core.proxy.draining.load(Relaxed) && self.deadline.is_some() {
+        if self.is_last_response() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
-            .map(|body| if asked.head_only { body.head_only() } else { body }.accounted(account))
+        response.map(|body| {
+            if asked.head_only { body.head_only() } else { body }.accounted(account, deadline)
+        })
     }
 
-    /// Whether an HTTP/1 client does not take what is written to it: a time limit has passed, and
-    /// its request, which would have ended by it, was not asked.
-    pub fn is_stalled(&self, cx: &Context<'_>) -> bool {
-        self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx).is_ready())
+    /// The time limit of a request that has just come.
+    fn deadline(&self) -> Deadline {
+        let deadline = self.deadline.clone().or_else(streams::deadline);
+        deadline.unwrap_or_else(|| self.core.deadlines.add())
     }
 
     async fn forward(
         &self,
         mut request: Request<Incoming>,
         account: &mut Account,
+        deadline: &Deadline,
     ) -> Result<Forwarded, ProxyError> {
         let upgrade = upgrade::wanted(&mut request);
         let (mut head, incoming) = request.into_parts();
         if let Some(answer) = self.own_answer(&head) {
             return Ok(Forwarded::Streamed(answer));
+        }
+        if self.core.proxy.memory.is_at(Pressure::Requests) {
+            return Err(ProxyError::OutOfMemory);
         }
         let target = admission::admit(&head)?;
         let (route, prefix) = self.route(&head, &target, account.started())?;
@@ -257,20 +266,19 @@ impl Client {
         headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
         account.passed_on(&head.headers);
         let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
-        let deadline = self.deadline.clone().unwrap_or_else(|| self.core.deadlines.add());
         let grpc = account.speaks_grpc();
-        let upload = upload(&route, &head, grpc, incoming, &deadline)?;
+        let upload = upload(&route, &head, grpc, incoming, deadline)?;
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
-        let answer = self.ask(&route, outgoing, &deadline, call.as_ref(), account.entry()).await;
+        let answer = self.ask(&route, outgoing, deadline, call.as_ref(), account.entry()).await;
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
             answer.head.headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
-        relay::respond(&route, answer, upload, upgrade, deadline, call)
+        relay::respond(&route, answer, upload, upgrade, deadline.clone(), call)
     }
 
     /// The time that a call's client has set it, as a limit of ours. It passes a tenth of a second or
@@ -366,7 +374,8 @@ impl Client {
         }
         let client = self.side.client(&head.headers, &listener.trusted_proxies);
         let allows = |networks: &[IpNet]| {
-            networks.is_empty() || networks.iter().any(|network| network.contains(&client))
+            networks.is_empty()
+                || client.is_some_and(|client| networks.iter().any(|net| net.contains(&client)))
         };
         if allows(&policy.allow) && allows(&listener.allow) {
             return Ok(());
@@ -386,7 +395,9 @@ fn upload(
     let policy = route.policy();
     let replayable = route.upstream.key.protocol.is_http2()
         || exchange::is_repeatable(&head.method, route, grpc);
-    Upload::new(incoming, replayable, policy.limits.body, deadline, &policy.timeouts)
+    // The messages of a call come when there are any.
+    let paced = !grpc;
+    Upload::new(incoming, replayable, paced, policy.limits.body, deadline, &policy.timeouts)
 }
 
 fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {

@@ -13,6 +13,7 @@ use tracing::error;
 
 use crate::clock;
 use crate::listener::{self, ListenerOptions};
+use crate::memory::Pressure;
 use crate::proxy::Core;
 use crate::proxy::activity::Connections;
 use crate::proxy::pool::SWEEP;
@@ -75,5 +76,9 @@ async fn sweep(core: Arc<Core>) {
     loop {
         ticks.tick().await;
         core.pools.sweep(core.index, clock::now());
+        if core.proxy.memory.is_at(Pressure::Idle) {
+            // Idle connections look whether they are to go only when they are woken.
+            core.deadlines.wake_all();
+        }
     }
 }

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::clock;
 use crate::listener::ListenerOptions;
 use crate::listener::serving::{serve, serve_tls};
+use crate::memory::Pressure;
 use crate::proxy::Core;
 use crate::proxy::activity::{Activity, Connections, Open, Patience};
 use crate::proxy::headers::ClientSide;
@@ -85,6 +86,10 @@ impl Acceptor {
 
     fn take(&mut self, stream: TcpStream, peer: SocketAddr) {
         let (core, options) = (Arc::clone(&self.core), self.options.clone());
+        if core.proxy.memory.is_at(Pressure::Connections) {
+            core.count_refused(options.index, "memory");
+            return;
+        }
         let Some(open) = Open::count(&self.connections) else {
             // Closed at once: a client that waits in the queue for ever would be worse off.
             core.count_refused(options.index, "connections");

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -23,6 +23,7 @@ use crate::proxy::activity::Activity;
 use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
 use crate::proxy::headers::ClientSide;
+use crate::proxy::streams::Streams;
 use crate::proxy::{Client, Core};
 use crate::tls;
 
@@ -140,7 +141,7 @@ async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
         async move { Answered::Ok(answer.await) }
     });
     let limits = &options.limits;
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams::new(Arc::clone(&client.core.deadlines)))
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
@@ -207,7 +208,7 @@ where
         if over && (expired == Expired::Drop || asked_to_go) {
             return Poll::Ready((Ended::Expired, Ok(())));
         }
-        if !asked_to_go && (over || client.core.proxy.asks_to_go(expired == Expired::AskToGo)) {
+        if !asked_to_go && (over || client.asks_to_go(expired == Expired::AskToGo)) {
             // Only now: a request that had come already has been read and will be answered.
             asked_to_go = true;
             if over {

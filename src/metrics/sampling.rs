@@ -42,6 +42,7 @@ pub(super) fn sample(sources: &Sources, now: Timestamp) -> Samples {
     add_tls(&mut samples, sources);
     add_provider(&mut samples, sources);
     add_diagnostics(&mut samples, &snapshot);
+    samples.add(&table::MEMORY_PRESSURE, &[], f64::from(proxy.memory.pressure().level()));
     samples.add(&table::BUILD_INFO, &[VERSION], 1.0);
     samples
 }

@@ -95,6 +95,8 @@ table! {
         "Connections of clients so far.";
     HANDSHAKES: Counter "hiveway_tls_handshakes_total" [version, result]
         "TLS handshakes: `ok`, or why there was none; the version is `none` then.";
+    MEMORY_PRESSURE: Gauge "hiveway_memory_pressure" []
+        "0 with memory enough; 1 closes idle connections, 2 refuses requests too, 3 connections too.";
     CERTIFICATE_EXPIRY: Gauge "hiveway_certificate_expiry_timestamp_seconds" [name]
         "When the certificate for a name expires; of several the one that lasts longest.";
     SWAPS: Counter "hiveway_snapshot_swaps_total" [provider]

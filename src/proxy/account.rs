@@ -176,8 +176,8 @@ impl Account {
         self.over = true;
     }
 
-    /// The client has left in the middle of its request. What it is answered all the same, it may
-    /// never see: that does not count.
+    /// The client has left in the middle of its request, or does not take the rest of the response,
+    /// which is as good. What it is answered all the same, it may never see: that does not count.
     pub fn left(&mut self) {
         self.left = true;
     }

@@ -43,6 +43,42 @@ pub enum BodyError {
 pub struct Body {
     content: Content,
     account: Option<Account>,
+    taken: Option<Taken>,
+}
+
+/// Watches how a client takes a body. hyper asks for more of it as soon as it has found room for the
+/// last piece: until it asks again, the client is waited for.
+#[derive(Debug)]
+struct Taken(Deadline);
+
+impl Taken {
+    fn new(deadline: Deadline) -> Self {
+        deadline.grant();
+        Self(deadline)
+    }
+
+    fn polled(&self, polled: &Polled) {
+        let piece = matches!(polled, Poll::Ready(Some(Ok(_))));
+        self.0.await_client(piece);
+        if let Poll::Ready(Some(Ok(frame))) = polled {
+            self.0.moved(frame.data_ref().map_or(0, Bytes::len));
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let Some(Taken(deadline)) = &self.taken else {
+            return;
+        };
+        if deadline.is_used_up()
+            && let Some(account) = &mut self.account
+        {
+            // Its last piece may have been asked for, but was not taken.
+            account.left();
+        }
+        deadline.await_client(false);
+    }
 }
 
 #[derive(Debug)]
@@ -72,7 +108,7 @@ impl Body {
     /// A body of our own.
     pub fn own(bytes: Bytes) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        Self { content: Content::Own(bytes), account: None }
+        Self { content: Content::Own(bytes), account: None, taken: None }
     }
 
     /// Without bytes of our own: a response to HEAD.
@@ -87,15 +123,18 @@ impl Body {
     /// A replica's body.
     pub fn streamed(streamed: Streamed) -> Self {
         streamed.deadline.set(Some(streamed.idle));
-        let mut body = Self { content: Content::Streamed(streamed), account: None };
+        let content = Content::Streamed(streamed);
+        let mut body = Self { content, account: None, taken: None };
         body.end_if_over();
         body
     }
 
-    /// Settles the account when the body ends, whichever way.
+    /// Settles the account when the body ends, whichever way. Until then its client must take what
+    /// there is of it at the least rate, which `deadline` watches.
     #[must_use]
-    pub fn accounted(mut self, account: Account) -> Self {
+    pub fn accounted(mut self, account: Account, deadline: Deadline) -> Self {
         self.account = Some(account);
+        self.taken = Some(Taken::new(deadline));
         self.end_if_over();
         self
     }
@@ -181,6 +220,9 @@ impl HttpBody for Body {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Streamed(streamed) => streamed.poll_frame(cx),
         };
+        if let Some(taken) = &body.taken {
+            taken.polled(&polled);
+        }
         if let Some(account) = &mut body.account {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::health::Transition;
+use crate::proxy::greeting::Greeted;
 use crate::proxy::http1::{Http1, OpenConnection};
 use crate::proxy::pool::Signals;
 use crate::proxy::upload::UploadBody;
@@ -46,6 +47,9 @@ pub enum DialError {
     /// The connection broke before the protocol was set up.
     #[error("the replica broke the connection off at once")]
     Handshake(#[source] hyper::Error),
+    /// The replica closed it without a word of HTTP/2.
+    #[error("the replica does not speak HTTP/2 on this port, or is about to end")]
+    Silent,
 }
 
 /// A new HTTP/1 connection. Its bytes are read and written on this core.
@@ -59,13 +63,16 @@ pub async fn http1(
     limit: Duration,
 ) -> Result<Http1, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
+    report(upstream, endpoint, endpoint.health.connected());
     Ok(Http1::new(stream, endpoint, core, clock::now()))
 }
 
-/// A new HTTP/2 connection in clear text, by prior knowledge.
+/// A new HTTP/2 connection in clear text, by prior knowledge. It is there when the replica has said
+/// its first word, which HTTP/2 requires of it (RFC 9113, section 3.4): hyper waits for nothing, and
+/// a port that accepts and closes would be dialled without end.
 ///
 /// # Errors
-/// If there is none within `limit`; the endpoint's health has been told.
+/// If there is none within `limit`, for either step; the endpoint's health has been told.
 pub async fn http2(
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
@@ -73,21 +80,38 @@ pub async fn http2(
     signals: Arc<Signals>,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
-    let executor = FirstKept::default();
-    let handshake = http2::Builder::new(executor.clone())
+    let greeted = timeout(limit, greet(stream, endpoint, signals)).await;
+    let greeted = greeted.unwrap_or(Err(DialError::TimedOut));
+    let transition = match &greeted {
+        Ok(_) => endpoint.health.connected(),
+        Err(DialError::TimedOut) => endpoint.health.dial_timed_out(),
+        Err(_) => endpoint.health.refused(),
+    };
+    report(upstream, endpoint, transition);
+    greeted
+}
+
+async fn greet(
+    stream: TcpStream,
+    endpoint: &Arc<Endpoint>,
+    signals: Arc<Signals>,
+) -> Result<http2::SendRequest<UploadBody>, DialError> {
+    let executor = FirstKept::new(&signals);
+    let (stream, greeting) = Greeted::new(stream);
+    let (sender, connection) = http2::Builder::new(executor.clone())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
         .handshake::<_, UploadBody>(TokioIo::new(stream))
-        .await;
-    let (sender, connection) = handshake.map_err(DialError::Handshake)?;
+        .await
+        .map_err(DialError::Handshake)?;
     let open = OpenConnection::count(endpoint);
     tokio::spawn(async move {
         let _open = open;
         drive(connection, executor, &signals).await;
     });
-    Ok(sender)
+    greeting.await.map(|()| sender).map_err(|_| DialError::Silent)
 }
 
 /// Drives an HTTP/2 connection in one task: first the half that reads frames, then the half that
@@ -144,8 +168,11 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs futures as tasks, but for the first one, which it keeps: that is the half of hyper's HTTP/2
 /// connection that reads frames.
-#[derive(Clone, Default)]
-struct FirstKept(Arc<Mutex<Kept>>);
+#[derive(Clone)]
+struct FirstKept {
+    kept: Arc<Mutex<Kept>>,
+    signals: Arc<Signals>,
+}
 
 #[derive(Default)]
 enum Kept {
@@ -156,8 +183,12 @@ enum Kept {
 }
 
 impl FirstKept {
+    fn new(signals: &Arc<Signals>) -> Self {
+        Self { kept: Arc::default(), signals: Arc::clone(signals) }
+    }
+
     fn take(&self) -> Option<Task> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *kept, Kept::Taken) {
             Kept::First(task) => Some(task),
             Kept::NothingYet | Kept::Taken => None,
@@ -167,15 +198,15 @@ impl FirstKept {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for FirstKept {
     fn execute(&self, future: F) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match *kept {
             Kept::NothingYet => *kept = Kept::First(Box::pin(future)),
-            Kept::First(_) | Kept::Taken => drop(tokio::spawn(future)),
+            Kept::First(_) | Kept::Taken => self.signals.begun.spawn(future),
         }
     }
 }
 
-/// Connects, and tells the endpoint's health how it went.
+/// Connects, and tells the endpoint's health if that fails.
 async fn connect(
     upstream: &Upstream,
     endpoint: &Endpoint,
@@ -193,7 +224,6 @@ async fn connect(
         Ok(Ok(stream)) => {
             // Small writes of a response must not wait for each other's acknowledgement.
             stream.set_nodelay(true).map_err(DialError::Unreachable)?;
-            report(upstream, endpoint, endpoint.health.connected());
             Ok(stream)
         }
         Ok(Err(error)) => {

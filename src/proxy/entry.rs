@@ -38,7 +38,7 @@ impl Client {
         // Only behind a trusted proxy the client is another one than the peer.
         let told = policy.filter(|_| side.trusted).map(|policy| {
             let client = side.client(fields, &policy.trusted_proxies);
-            client.to_string()
+            client.map_or_else(|| "unknown".to_owned(), |client| client.to_string())
         });
         let arrived = Arrived {
             unix_micros: shelf.unix_micros(now),

@@ -57,6 +57,9 @@ pub enum ProxyError {
     /// has closed its own side alone.
     #[error("the request body broke off")]
     ClientLeft,
+    /// The edge has hardly any memory left.
+    #[error("the edge is short of memory")]
+    OutOfMemory,
     /// `limit.inflight` is reached.
     #[error("the service has as many requests in flight as it allows")]
     TooManyInFlight,
@@ -102,9 +105,11 @@ impl ProxyError {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
-            Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::OutOfMemory
+            | Self::TooManyInFlight
+            | Self::QueueFull
+            | Self::ScaledToZero
+            | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseTimeout | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -124,10 +129,13 @@ impl ProxyError {
             | Self::Expectation
             | Self::NotTls
             | Self::ClientBroken => Code::Internal,
+            Self::ClientLeft => Code::Canceled,
             Self::Forbidden => Code::PermissionDenied,
             // Nothing is accepted before the first table, so that this is never said too early.
             Self::NoRoute => Code::Unimplemented,
-            Self::BodyTooLarge | Self::TooManyInFlight | Self::QueueFull => Code::ResourceExhausted,
+            Self::BodyTooLarge | Self::OutOfMemory | Self::TooManyInFlight | Self::QueueFull => {
+                Code::ResourceExhausted
+            }
             Self::SlowHead
             | Self::ClientTooSlow
             | Self::ScaledToZero
@@ -136,7 +144,6 @@ impl ProxyError {
             | Self::BadResponse
             | Self::ResponseTimeout => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
-            Self::ClientLeft => Code::Canceled,
         }
     }
 
@@ -158,6 +165,7 @@ impl ProxyError {
             Self::ClientTooSlow => "client_too_slow",
             Self::ClientBroken => "client_broken",
             Self::ClientLeft => "client_left",
+            Self::OutOfMemory => "memory",
             Self::TooManyInFlight => "limit",
             Self::QueueFull => "queue_full",
             Self::ScaledToZero => "scaled_to_zero",
@@ -172,7 +180,11 @@ impl ProxyError {
     /// Whether the client may try again soon, and is told so with `Retry-After`.
     pub const fn is_temporary(self) -> bool {
         match self {
-            Self::TooManyInFlight | Self::QueueFull | Self::ScaledToZero | Self::NoEndpoint => true,
+            Self::OutOfMemory
+            | Self::TooManyInFlight
+            | Self::QueueFull
+            | Self::ScaledToZero
+            | Self::NoEndpoint => true,
             Self::BadHost
             | Self::BadTarget
             | Self::BadPath(_)
@@ -214,6 +226,7 @@ impl ProxyError {
             Self::BadPath(_)
             | Self::Forbidden
             | Self::NoRoute
+            | Self::OutOfMemory
             | Self::TooManyInFlight
             | Self::QueueFull
             | Self::ScaledToZero

@@ -250,6 +250,7 @@ impl Core {
             Connection::Http2(stream) => send_http2(stream, outgoing, deadline).await,
         };
         deadline.set(None);
+        deadline.await_client(false);
         match sent {
             Ok((head, source)) => {
                 Ok((head, Lease::new(source, route.policy().keepalive, &self.pools)))
@@ -265,7 +266,7 @@ pub async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Out
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => deadline.poll_passed(cx).map(|()| None),
+        Poll::Pending => deadline.poll_over(cx).map(|()| None),
     })
     .await
 }

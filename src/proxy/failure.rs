@@ -4,6 +4,7 @@
 //! refused explicitly, did a byte of the response arrive?
 
 use std::error::Error;
+use std::io;
 
 use h2::Reason;
 
@@ -31,7 +32,7 @@ pub enum Failure {
 impl Failure {
     /// What an error of hyper's client means that did not hand the request back.
     pub fn of(error: &hyper::Error) -> Self {
-        match h2_error(error) {
+        match cause::<h2::Error>(error) {
             Some(h2) if h2.is_remote() && h2.is_go_away() => Self::NotProcessed,
             Some(h2) if h2.is_remote() && h2.reason() == Some(Reason::REFUSED_STREAM) => {
                 Self::NotProcessed
@@ -72,11 +73,25 @@ impl Failure {
     }
 }
 
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+/// What an error means with which a client's body ends. Bytes that cannot be read are its mistake;
+/// whatever else there is, it has left.
+pub fn of_client(error: &hyper::Error) -> ProxyError {
+    let unreadable = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+    };
+    let is_mistake = match cause::<h2::Error>(error) {
+        Some(h2) => !h2.is_remote() && !h2.is_io(),
+        None => cause(error).is_some_and(unreadable),
+    };
+    if is_mistake { ProxyError::ClientBroken } else { ProxyError::ClientLeft }
+}
+
+/// What lies behind an error of hyper's, if it is of that type.
+fn cause<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = error.source();
     while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref() {
-            return Some(h2);
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
         }
         source = cause.source();
     }

@@ -88,10 +88,11 @@ impl ClientSide {
     }
 
     /// The address of the client itself: the peer's, unless that is a trusted proxy, which tells it.
-    /// The last address that is not a trusted proxy's counts; those before it can be made up.
-    pub fn client(&self, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
+    /// The last address that is not a trusted proxy's counts; those before it can be made up. None if
+    /// what stands there cannot be read: it is somebody, but nobody who could be let in for who he is.
+    pub fn client(&self, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
         if !self.trusted {
-            return self.peer;
+            return Some(self.peer);
         }
         let told = headers.get_all(X_FORWARDED_FOR).iter();
         // Bytes: what is no text may stand beside an address, and must not hide it.
@@ -99,15 +100,12 @@ impl ClientSide {
         let addresses: Vec<_> = told.map(address).collect();
         let mut client = self.peer;
         for address in addresses.into_iter().rev() {
-            let Some(address) = address else {
-                break;
-            };
-            client = address.to_canonical();
+            client = address?.to_canonical();
             if !trusted_proxies.iter().any(|network| network.contains(&client)) {
                 break;
             }
         }
-        client
+        Some(client)
     }
 }
 
@@ -210,11 +208,21 @@ fn is_protected(name: &HeaderName) -> bool {
 /// Replicas that read `X_Forwarded_For` as `X-Forwarded-For` are why `_` counts as `-`. `Proxy` is
 /// among them since CGI makes `HTTP_PROXY` of it, which programs take for their own proxy.
 fn speaks_of_client(name: &str) -> bool {
-    const NAMES: [&str; 5] = ["forwarded", "x-real-ip", "x-client-cert", "x-client-ip", "proxy"];
+    const NAMES: [&str; 9] = [
+        "forwarded",
+        "x-real-ip",
+        "x-client-cert",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "proxy",
+    ];
     const BEGINNINGS: [&str; 5] =
         ["x-forwarded", "x-ssl-", "ssl-client-", "x-original-", "x-rewrite-"];
     // Most names begin with another letter; the rest is rare enough to look at closely.
-    if !name.starts_with(['f', 'x', 's', 'p']) {
+    if !name.starts_with(['f', 'x', 's', 't', 'c', 'p']) {
         return false;
     }
     let same = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');

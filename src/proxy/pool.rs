@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::proxy::dial::DialError;
 use crate::proxy::http1::Http1;
+use crate::proxy::pipe::Begun;
 use crate::proxy::upload::UploadBody;
 use crate::spec::KeepAlive;
 use crate::timestamp::Timestamp;
@@ -56,6 +57,8 @@ pub struct Signals {
     pub max_streams: AtomicUsize,
     /// No further streams: the replica said GOAWAY, or it is too old.
     pub closing: AtomicBool,
+    /// The request body that is about to be sent.
+    pub begun: Begun,
 }
 
 /// An HTTP/2 connection, made when the first stream needs it.
@@ -96,6 +99,11 @@ impl Stream {
         self.connection.sender.get_or_try_init(|| dial(signals)).await.cloned()
     }
 
+    /// Where the connection is told whose request body it begins with.
+    pub fn begun(&self) -> &Begun {
+        &self.connection.signals.begun
+    }
+
     /// The sender of a connection that is there.
     pub fn made_sender(&self) -> Option<http2::SendRequest<UploadBody>> {
         self.connection.sender.get().cloned()
@@ -115,6 +123,7 @@ impl Http2 {
             signals: Arc::new(Signals {
                 max_streams: AtomicUsize::new(STREAMS_PER_CONNECTION),
                 closing: AtomicBool::new(false),
+                begun: Begun::default(),
             }),
             streams: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),

@@ -108,9 +108,14 @@ impl Sending {
         Poll::Ready(())
     }
 
-    /// Writes the rest on a task of its own, and holds on to its half of the socket until then.
+    /// Writes the rest on a task of its own, and holds on to its half of the socket until then, or
+    /// until nobody wants it written any more: the replica may never take it.
     pub async fn finish<W: AsyncWrite + Unpin>(mut self, mut to: W) {
-        poll_fn(|cx| self.poll(&mut to, cx)).await;
+        poll_fn(|cx| match (self.poll(&mut to, cx), &self.body) {
+            (Poll::Pending, Some(body)) => body.poll_cancelled(cx),
+            (polled, _) => polled,
+        })
+        .await;
     }
 
     fn end(&mut self, state: State) {

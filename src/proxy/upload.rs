@@ -6,8 +6,6 @@
 //! client does wrong is noted here, since hyper reports it as an error of the exchange with the
 //! replica, and a replica must never be charged for it.
 
-use std::error::Error;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -19,6 +17,7 @@ use hyper::body::Incoming;
 
 use crate::deadline::Deadline;
 use crate::proxy::error::ProxyError;
+use crate::proxy::failure;
 use crate::proxy::pool::Stream;
 use crate::spec::Timeouts;
 
@@ -41,6 +40,8 @@ struct State {
     given: usize,
     trailers: Option<http::HeaderMap>,
     received: u64,
+    /// Whether the client must keep up the least rate, as long as there is no response head.
+    paced: bool,
     limit: Option<u64>,
     stage: Stage,
     /// The response head is there, whose time limit does not count any more.
@@ -82,14 +83,16 @@ impl GivenUp {
 }
 
 impl Upload {
-    /// A request's body. `replayable` says whether it may be needed again. From here on `deadline`
-    /// is the longest pause while the body comes, and the time for the response head after it.
+    /// A request's body. `replayable` says whether it may be needed again, `paced` whether its client
+    /// must keep up the least rate. From here on `deadline` is the longest pause while the body
+    /// comes, and the time for the response head after it.
     ///
     /// # Errors
     /// [`ProxyError::BodyTooLarge`] if the head says so already.
     pub fn new(
         incoming: Incoming,
         replayable: bool,
+        paced: bool,
         limit: Option<u64>,
         deadline: &Deadline,
         timeouts: &Timeouts,
@@ -100,6 +103,7 @@ impl Upload {
         if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
             return Err(ProxyError::BodyTooLarge);
         }
+        deadline.grant();
         Ok(Self(Some(Arc::new(Mutex::new(State {
             incoming,
             current: 0,
@@ -107,6 +111,7 @@ impl Upload {
             given: 0,
             trailers: None,
             received: 0,
+            paced,
             limit,
             stage: Stage::Coming { awaited: false },
             answered: false,
@@ -129,7 +134,8 @@ impl Upload {
                 (state.start_try(), hint)
             },
         );
-        UploadBody { upload: self.clone(), number, ended: self.0.is_none(), hint, stream }
+        let ended = self.0.is_none();
+        UploadBody { upload: self.clone(), number, begun: false, ended, hint, stream }
     }
 
     /// Whether there is no body at all.
@@ -152,12 +158,24 @@ impl Upload {
     }
 
     /// Nobody wants the rest. hyper ends an HTTP/2 stream only when both bodies have ended, so the
-    /// one that is still open must be told.
+    /// one that is still open must be told, also while it is not asked for (`proxy/pipe.rs`).
     pub fn cancel(&self) {
         if let Some(mut state) = self.lock() {
             state.cancelled = true;
             state.wake();
         }
+    }
+
+    /// Ready when nobody wants the rest.
+    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        let Some(mut state) = self.lock() else {
+            return Poll::Pending;
+        };
+        if state.cancelled {
+            return Poll::Ready(());
+        }
+        state.wait(cx);
+        Poll::Pending
     }
 
     /// What the client did wrong, if it did.
@@ -200,6 +218,13 @@ impl State {
         self.current
     }
 
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -229,15 +254,19 @@ impl State {
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.stage = Stage::Coming { awaited: polled.is_pending() };
+        if self.paced && !self.answered {
+            self.deadline.await_client(polled.is_pending());
+        }
         let Poll::Ready(frame) = polled else {
-            self.waker = Some(cx.waker().clone());
+            self.wait(cx);
             return Poll::Pending;
         };
         let Some(frame) = frame else {
             self.end();
             return Poll::Ready(None);
         };
-        let frame = frame.map_err(|error| blame(&error)).and_then(|frame| self.take(frame));
+        let frame =
+            frame.map_err(|error| failure::of_client(&error)).and_then(|frame| self.take(frame));
         Poll::Ready(Some(frame.map_err(|error| {
             self.failed = Some(error);
             GivenUp::new()
@@ -252,6 +281,9 @@ impl State {
             return Ok(frame);
         };
         self.received = self.received.saturating_add(data.len() as u64);
+        if !self.answered {
+            self.deadline.moved(data.len());
+        }
         if self.limit.is_some_and(|limit| self.received > limit) {
             return Err(ProxyError::BodyTooLarge);
         }
@@ -289,32 +321,24 @@ impl State {
     }
 }
 
-/// What the client did whose body cannot be read: wrote nonsense, or left, which looks like an end of
-/// the stream, a reset, or any other error of its connection.
-fn blame(error: &hyper::Error) -> ProxyError {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            let nonsense = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
-            let wrote_nonsense = nonsense.contains(&io.kind());
-            return if wrote_nonsense { ProxyError::ClientBroken } else { ProxyError::ClientLeft };
-        }
-        source = cause.source();
-    }
-    ProxyError::ClientLeft
-}
-
 /// One try's view of an [`Upload`].
 #[derive(Debug)]
 pub struct UploadBody {
     upload: Upload,
     /// Which try this is; 0 if there is no body.
     number: usize,
+    begun: bool,
     ended: bool,
     hint: SizeHint,
     /// Counts against the connection's streams for as long as it is held.
-    #[expect(dead_code, reason = "held, not read")]
     stream: Option<Arc<Stream>>,
+}
+
+impl UploadBody {
+    /// Ready when nobody wants the rest of it.
+    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        self.upload.poll_cancelled(cx)
+    }
 }
 
 impl Body for UploadBody {
@@ -326,6 +350,11 @@ impl Body for UploadBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
         let body = self.get_mut();
+        if !std::mem::replace(&mut body.begun, true)
+            && let Some(stream) = &body.stream
+        {
+            stream.begun().with(&body.upload);
+        }
         let Some(mut state) = body.upload.lock() else {
             return Poll::Ready(None);
         };

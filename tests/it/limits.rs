@@ -99,12 +99,26 @@ async fn a_trusted_proxy_tells_who_the_client_is() {
     let services = [service("shop", "hiveway.allow=10.0.0.0/8", &[shop.address])];
     let options = "listeners.web.trusted-proxies=127.0.0.1/32";
     let ingress = Ingress::with_options(options, services).await;
-    for (told, status) in
-        [("10.1.1.1", 200), ("10.1.1.1, 8.8.8.8", 403), ("8.8.8.8, 10.1.1.1", 200)]
-    {
+    for (told, status) in [
+        ("10.1.1.1", 200),
+        ("10.1.1.1, 8.8.8.8", 403),
+        ("8.8.8.8, 10.1.1.1", 200),
+        ("10.1.1.1, unknown", 403),
+    ] {
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {told}\r\n\r\n");
         assert_eq!(send(&ingress, &request).await.status(), status, "{told}");
     }
+}
+
+#[tokio::test]
+async fn a_client_whom_a_trusted_proxy_cannot_name_is_not_taken_for_the_proxy() {
+    let shop = Origin::named("shop").await;
+    let services = [service("shop", "hiveway.allow=127.0.0.0/8", &[shop.address])];
+    let options = "listeners.web.trusted-proxies=127.0.0.1/32";
+    let ingress = Ingress::with_options(options, services).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: unknown\r\n\r\n";
+    assert_eq!(send(&ingress, request).await.status(), 403);
+    check(&ingress, "a", "/", "200 shop: GET /").await;
 }
 
 #[tokio::test]

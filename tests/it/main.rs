@@ -25,6 +25,8 @@ mod hostile_http2;
 mod hostile;
 mod label_changes;
 mod limits;
+mod memory;
+mod progress;
 mod protocols;
 mod replicas;
 mod support;

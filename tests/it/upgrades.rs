@@ -53,6 +53,32 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
 }
 
 #[tokio::test]
+async fn what_went_through_is_counted_however_it_ends() {
+    for resets in [true, false] {
+        let origin = Origin::scripted(move |mut wire| async move {
+            if wire.next_head().await.is_some() {
+                wire.write(format!("{SWITCHING}hello\n")).await;
+                wire.until("\n").await;
+                if resets {
+                    wire.reset();
+                } else {
+                    wire.closed().await;
+                }
+            }
+        })
+        .await;
+        let labels = "hiveway.timeout.stream-idle=300ms";
+        let ingress = Ingress::start([service("shop", labels, &[origin.address])]).await;
+        let mut client = upgraded(&ingress).await;
+        client.until("\n").await;
+        client.write("one two three\n").await;
+        client.closed().await;
+        eventually("it is counted", || ingress.counted(101) == 1).await;
+        assert_eq!(ingress.bytes(), (14, 6), "resets: {resets}");
+    }
+}
+
+#[tokio::test]
 async fn a_replica_may_take_longer_to_upgrade_than_to_answer() {
     let origin = Origin::scripted(|mut wire| async move {
         wire.next_head().await;

@@ -183,6 +183,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         |to, it| put(&mut to.limits.send_buffer, bytes(it, 1 << 10, 16 << 20)),
     ),
     Setting::edge(
+        "limits.body-rate",
+        Default(r#""1KiB""#),
+        "Bytes per second that a client must send of a body, or take; \"none\" for no limit.",
+        |to, it| put(&mut to.limits.body_rate, value::optional(it.text, positive_size)),
+    ),
+    Setting::edge(
+        "limits.body-grace",
+        Default(r#""20s""#),
+        "How long it may be slower at first; later its average over half that time counts.",
+        |to, it| put(&mut to.limits.body_grace, value::time_limit(it.text)),
+    ),
+    Setting::edge(
         "limits.connections",
         Default(r#""none""#),
         "Client connections at once; \"none\" for what the limit of open files allows, at most 50000.",
@@ -194,10 +206,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "limits.memory",
         Default(r#""none""#),
-        "Memory in use; \"none\" for the limit of the control group.",
-        |to, it| put(&mut to.limits.memory, value::optional(it.text, value::size)),
-    )
-    .later(),
+        "Memory in use; \"none\" for the limit of the control group, which holds in any case.",
+        |to, it| put(&mut to.limits.memory, value::optional(it.text, positive_size)),
+    ),
     Setting::edge(
         "admin.address",
         Default(r#""[::]:9400""#),
@@ -298,6 +309,14 @@ fn bytes(it: Written<'_>, least: usize, most: usize) -> Result<usize, Mistake> {
         return Ok(size);
     }
     Err(out_of_bounds(least as u64, most as u64))
+}
+
+fn positive_size(text: &str) -> Result<u64, Mistake> {
+    let size = value::size(text)?;
+    if size == 0 {
+        return Err(Mistake::new("is nothing", "write a size above zero", "1KiB"));
+    }
+    Ok(size)
 }
 
 fn window(it: Written<'_>) -> Result<u32, Mistake> {

@@ -1,10 +1,15 @@
 //! Exchanges that stop in the middle: a client must never take a part for the whole.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hiveway::clock;
+use http::{Request, Response};
+use tokio::sync::Notify;
 
-use crate::support::{Ingress, Origin, Wire, check, eventually, get, send, service};
+use crate::support::{H2, Ingress, Origin, Wire, check, eventually, get, send, service, soon};
 
 #[tokio::test]
 async fn a_response_that_breaks_off_is_seen_as_broken() {
@@ -147,6 +152,87 @@ async fn a_bad_chunk_is_the_clients_fault() {
     }
     assert_eq!(ingress.state(shop.address), "healthy");
     assert_eq!(ingress.state(other.address), "healthy");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_body_is_counted_as_gone() {
+    let (shop, other) = (Origin::named("shop").await, Origin::named("other").await);
+    let labels = "hiveway.eject.consecutive=1 hiveway.eject.base=1m";
+    let replicas = [shop.address, other.address];
+    let ingress = Ingress::start([service("shop", labels, &replicas)]).await;
+    let mut left = 0;
+    for framing in ["Content-Length: 6\r\n\r\none", "Transfer-Encoding: chunked\r\n\r\n6\r\none"] {
+        for resets in [true, false] {
+            let before = shop.requests().len() + other.requests().len();
+            let mut client = Wire::to(ingress.address).await;
+            client.write(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}")).await;
+            let asked = || shop.requests().len() + other.requests().len() > before;
+            eventually("a replica was asked", asked).await;
+            if resets {
+                client.reset();
+            } else {
+                drop(client);
+            }
+            left += 1;
+            eventually("it is counted", || ingress.counted(499) == left).await;
+        }
+    }
+    assert_eq!(ingress.counted(400), 0);
+    assert_eq!((ingress.state(shop.address), ingress.state(other.address)), ("healthy", "healthy"));
+}
+
+#[tokio::test]
+async fn a_body_that_a_replica_does_not_take_is_called_back_with_its_response() {
+    let origin = Origin::scripted(|mut wire| async move {
+        if wire.next_head().await.is_some() {
+            wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let labels = "hiveway.timeout.stream-idle=500ms";
+    let ingress = Ingress::start([service("shop", labels, &[origin.address])]).await;
+    let mut client = Wire::to(ingress.address).await;
+    let length = 32 << 20;
+    client.write(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
+    client.head().await;
+    // Until all buffers on the way are full.
+    while client.takes(&"x".repeat(0x10000), Duration::from_millis(200)).await {}
+    let endpoint = ingress.endpoint(origin.address).unwrap();
+    eventually("the connection is closed", || endpoint.connections.load(Relaxed) == 0).await;
+}
+
+#[tokio::test]
+async fn a_body_without_a_window_at_the_replica_is_called_back_when_its_client_leaves() {
+    let reset = Arc::new(Notify::new());
+    let seen = Arc::clone(&reset);
+    let origin = Origin::connected(move |stream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let mut builder = h2::server::Builder::new();
+            let handshake = builder.initial_window_size(0).handshake(stream);
+            let mut connection: h2::server::Connection<_, Bytes> = handshake.await.unwrap();
+            let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
+            let mut sending = respond.send_response(Response::new(()), false).unwrap();
+            tokio::spawn(async move {
+                let reason = std::future::poll_fn(|cx| sending.poll_reset(cx)).await;
+                assert_eq!(reason.unwrap(), h2::Reason::CANCEL);
+                seen.notify_one();
+            });
+            while connection.accept().await.is_some() {}
+        }
+    })
+    .await;
+    let ingress = Ingress::before_h2(origin.address).await;
+    let client = H2::to(ingress.address).await;
+    let request = Request::post("http://a/").body(()).unwrap();
+    let (response, mut body) = client.begin(request, false).await;
+    let response = soon("a response", response).await.unwrap();
+    body.send_data(Bytes::from("one"), false).unwrap();
+    // Time for the first piece to get as far as it can.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop((response, body));
+    soon("a reset", reset.notified()).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Connections that do not come about: nothing of the request was sent, so nobody may notice.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use hiveway::clock;
@@ -118,4 +120,48 @@ async fn the_only_replica_may_be_replaced_by_its_successor_while_a_request_waits
         coming.inhabited_by("successor")
     });
     assert_eq!(reply.to_string(), "200 successor: GET /");
+}
+
+#[tokio::test]
+async fn a_replica_that_accepts_and_closes_is_down_and_not_dialled_without_a_pause() {
+    let served = Arc::new(AtomicBool::new(false));
+    let origin = Origin::connected(move |stream| {
+        let first = !served.swap(true, SeqCst);
+        async move {
+            if !first {
+                return;
+            }
+            let mut connection: h2::server::Connection<_, bytes::Bytes> =
+                h2::server::handshake(stream).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            respond.send_response(http::Response::new(()), true).unwrap();
+            connection.graceful_shutdown();
+            while connection.accept().await.is_some() {}
+        }
+    })
+    .await;
+    let labels = "hiveway.protocol=h2c hiveway.timeout.queue=1s";
+    let ingress = Ingress::start([service("shop", labels, &[origin.address])]).await;
+    check(&ingress, "a", "/", "200 ").await;
+    eventually("the first connection has ended", || origin.open() == 0).await;
+    let before = origin.accepted();
+    let reply = get(&ingress, "a", "/").await;
+    assert!(reply.to_string().starts_with("503 503 Service Unavailable (no_endpoint)"), "{reply}");
+    assert_eq!(ingress.state(origin.address), "down");
+    let dials = origin.accepted() - before;
+    assert!((2..=20).contains(&dials), "{dials} dials in a second");
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_speak_http2_is_never_ready() {
+    let shop = Origin::h2("shop").await;
+    let closing = Origin::connected(|stream| async move { drop(stream) }).await;
+    let ingress = Ingress::before_h2(shop.address).await;
+    let replicas = [shop.address, closing.address];
+    ingress.announce([service("shop", "hiveway.protocol=h2c", &replicas)]).await;
+    eventually("it was tried", || closing.accepted() > 2).await;
+    assert_eq!(ingress.state(closing.address), "pending");
+    for _ in 0..10 {
+        check(&ingress, "a", "/", "200 shop: GET /").await;
+    }
 }

@@ -133,10 +133,12 @@ async fn an_early_answer_reaches_the_client_though_the_rest_of_the_body_is_refus
 }
 
 #[tokio::test]
-async fn a_replica_that_speaks_only_http1_gives_502_and_not_a_storm_of_connections() {
+async fn a_replica_that_speaks_only_http1_gets_no_request_and_no_storm_of_connections() {
     let origin = Origin::named("shop").await;
     let labels = "hiveway.protocol=h2c hiveway.timeout.queue=300ms";
-    let ingress = Ingress::start([service("shop", labels, &[origin.address])]).await;
-    assert_eq!(get(&ingress, "a", "/").await.status(), 502);
+    let ingress = Ingress::start([]).await;
+    ingress.announce([service("shop", labels, &[origin.address])]).await;
+    assert_eq!(get(&ingress, "a", "/").await.status(), 503);
     assert!(origin.accepted() < 20, "{} connections", origin.accepted());
+    assert_eq!(ingress.state(origin.address), "pending");
 }

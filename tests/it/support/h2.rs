@@ -27,8 +27,22 @@ impl H2 {
     pub(crate) async fn over(
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     ) -> Self {
-        let (sender, connection) =
-            soon("a handshake", h2::client::handshake(stream)).await.unwrap();
+        Self::built(&h2::client::Builder::new(), stream).await
+    }
+
+    /// The same, and so many bytes of a stream may come unread.
+    pub(crate) async fn with_window(address: SocketAddr, bytes: u32) -> Self {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(bytes);
+        Self::built(&builder, TcpStream::connect(address).await.unwrap()).await
+    }
+
+    async fn built(
+        builder: &h2::client::Builder,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    ) -> Self {
+        let handshake = builder.handshake(stream);
+        let (sender, connection) = soon("a handshake", handshake).await.unwrap();
         Self { sender, connection: tokio::spawn(connection) }
     }
 

@@ -166,6 +166,15 @@ impl Ingress {
         cells.map(|cell| count(&cell)).sum()
     }
 
+    /// Bytes of bodies that came from clients, and that went to them.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let snapshot = self.proxy.snapshot.load();
+        let cells = snapshot.routes.iter().flat_map(|route| route.counters.each());
+        cells.fold((0, 0), |(received, sent), cell| {
+            (received + cell.request_bytes, sent + cell.response_bytes)
+        })
+    }
+
     /// How many gRPC calls were counted that ended so: `Unavailable`.
     pub(crate) fn calls(&self, code: &str) -> u64 {
         let snapshot = self.proxy.snapshot.load();

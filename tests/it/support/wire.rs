@@ -66,6 +66,12 @@ impl Wire {
         let _ = soon("room to write", self.stream.write_all(bytes.as_ref())).await;
     }
 
+    /// Writes for at most so long. Whether all of it was taken.
+    pub(crate) async fn takes(&mut self, bytes: &str, time: Duration) -> bool {
+        let written = tokio::time::timeout(time, self.stream.write_all(bytes.as_bytes())).await;
+        written.is_ok_and(|written| written.is_ok())
+    }
+
     /// Says that nothing more comes from this end.
     pub(crate) async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
@@ -139,6 +145,11 @@ impl Wire {
     /// Waits for at most so long. Whether the peer has closed or reset the connection.
     pub(crate) async fn closed_within(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.closed()).await.is_ok()
+    }
+
+    /// Waits for at most so long. Whether anything has come, or the end.
+    pub(crate) async fn readable_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.more()).await.is_ok()
     }
 
     /// The body of a request with that head.
