@@ -21,6 +21,7 @@ mod label_changes;
 mod limits;
 mod protocols;
 mod replicas;
+mod saved;
 mod support;
 mod tls;
 mod upgrades;
