@@ -16,6 +16,7 @@ mod documents;
 mod drain;
 mod failures;
 mod forwarding;
+mod fuzz_corpus;
 mod grpc;
 mod label_changes;
 mod limits;
