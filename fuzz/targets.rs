@@ -122,6 +122,7 @@ fn headers(bytes: &[u8]) {
     let target = Target {
         host: "shop.test".parse().unwrap(),
         authority: "shop.test:8443".parse().unwrap(),
+        host_field: HeaderValue::from_static("shop.test:8443"),
         path_and_query: "/x".parse().unwrap(),
     };
     headers::prepare_request(&mut fields, &client, &target, None, HeaderValue::from_static("id"));
