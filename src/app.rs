@@ -92,8 +92,16 @@ fn follow(config: &Config) -> (Provider, std::pin::Pin<Box<dyn Future<Output = (
                 resync: config.provider.resync,
                 ..provider::docker::Pace::default()
             };
-            let (provider, following) = provider::docker::follow(engine, hostname(), pace);
-            (provider, Box::pin(following))
+            let (live, following) = provider::docker::follow(engine, hostname(), pace);
+            let directory = &config.state.dir;
+            let (provider, saving) =
+                provider::saved::follow(&live, directory, provider::saved::PATIENCE);
+            (
+                provider,
+                Box::pin(async {
+                    tokio::join!(following, saving);
+                }),
+            )
         }
     }
 }

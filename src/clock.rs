@@ -1,7 +1,7 @@
 //! The only reader of time.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -9,9 +9,16 @@ use crate::timestamp::Timestamp;
 
 static START: OnceLock<Instant> = OnceLock::new();
 
+/// Time begins that long before it is first asked for: a test whose clock was stopped a moment earlier
+/// would else live before its beginning, where nothing moves.
+const BEFORE: Duration = Duration::from_mins(1);
+
 /// The time now. In a test with paused time it is the paused one.
 pub fn now() -> Timestamp {
-    let start = *START.get_or_init(Instant::now);
+    let start = START.get_or_init(|| {
+        let now = Instant::now();
+        now.checked_sub(BEFORE).unwrap_or(now)
+    });
     let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     Timestamp::from_micros(micros)
 }

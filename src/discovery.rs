@@ -245,7 +245,11 @@ impl Follower {
                 // The address has gone to another task: nothing of the old one's counts for it.
                 Some(_) | None => {
                     let cores = self.context.cores.len();
-                    Known::new(Endpoint::new(member.address, &member.name, cores))
+                    let endpoint = Endpoint::new(member.address, &member.name, cores);
+                    if member.trusted {
+                        endpoint.health.trust();
+                    }
+                    Known::new(endpoint)
                 }
             };
             next.insert(member.address, known.updated(member));

@@ -10,6 +10,7 @@ pub mod source;
 pub mod document;
 pub mod diagnostic;
 pub mod inventory;
+pub mod saved_inventory;
 pub mod routing;
 pub mod value;
 pub mod spec;

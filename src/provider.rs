@@ -2,7 +2,8 @@
 //!
 //! A provider runs beside everything else and never fails: what goes wrong is logged once, counted,
 //! and tried again, and until then the last inventory stands. `docker` reads an engine, `file` a
-//! list that a person wrote. Nothing is decided here; whoever follows parses and compiles.
+//! list that a person wrote; `saved` stands in for one that is silent at the start. Nothing is
+//! decided here; whoever follows parses and compiles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use crate::timestamp::Timestamp;
 pub mod docker;
 pub mod file;
 pub mod given;
+pub mod saved;
 
 /// One state of the Swarm. Another one is published only if it differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,8 @@ fn channel() -> (Provider, Publisher) {
 }
 
 impl Provider {
-    /// The present state and each one after it; none until the first list has succeeded.
+    /// The present state and each one after it; none until the first list has succeeded, or the
+    /// state that an earlier process saved has been taken up.
     pub fn updates(&self) -> watch::Receiver<Option<Update>> {
         self.updates.clone()
     }
@@ -95,19 +98,21 @@ impl Publisher {
         networks: Option<Vec<Network>>,
         at: Timestamp,
     ) -> bool {
-        let is_new = self.updates.send_if_modified(|current| {
-            let same = current.as_ref().is_some_and(|current| {
-                *current.inventory == inventory
-                    && current.networks.as_deref() == networks.as_deref()
-            });
-            if !same {
-                let networks = networks.map(Arc::from);
-                *current = Some(Update { inventory: Arc::new(inventory), networks });
-            }
-            !same
-        });
+        let networks = networks.map(Arc::from);
+        let is_new = self.publish(Update { inventory: Arc::new(inventory), networks });
         self.confirmed(at);
         is_new
+    }
+
+    /// Makes a state the present one. Whether it differs from the last.
+    fn publish(&self, update: Update) -> bool {
+        self.updates.send_if_modified(|current| {
+            let is_new = current.as_ref() != Some(&update);
+            if is_new {
+                *current = Some(update);
+            }
+            is_new
+        })
     }
 
     /// The present state was looked at and still holds.

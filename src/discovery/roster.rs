@@ -22,6 +22,8 @@ pub(super) struct Member {
     pub(super) task: Option<String>,
     pub(super) name: String,
     pub(super) draining: bool,
+    /// Whether it need not be reached before it takes requests.
+    pub(super) trusted: bool,
 }
 
 /// Who takes part, as far as the sources say.
@@ -109,8 +111,12 @@ impl Roster {
         if membership.wants_listing() {
             provider.ask();
         }
+        // Nothing was listed yet: the tasks are those that an earlier process saved. They have been up
+        // for longer than this edge, unlike an address that only DNS knows.
+        let is_saved = provider.listed_at() == Timestamp::START;
         let members = members.into_iter().map(|member| Member {
             address: SocketAddr::new(member.address, upstream.key.port),
+            trusted: is_saved && member.task.is_some(),
             task: member.task,
             name: member.name,
             draining: member.standing == Standing::Draining,
@@ -132,6 +138,7 @@ impl Roster {
             task: None,
             name: format!("{service}.{address}"),
             draining: false,
+            trusted: false,
         });
         members.collect()
     }

@@ -194,3 +194,87 @@ async fn a_broken_file_leaves_the_last_good_state() {
     following.has("hiveway.port=2").await;
     std::fs::remove_file(&path).unwrap();
 }
+
+/// An inventory that is known by its label, as an earlier process saved it.
+async fn saved(label: &str) -> std::path::PathBuf {
+    let engine = FakeEngine::start(label);
+    let directory = unused_path();
+    let (_, mut following) = follow_and_save(engine.socket(), &directory, Duration::from_mins(1));
+    following.has(label).await;
+    is_saved(&directory, label).await;
+    directory
+}
+
+/// Waits until the file has this label.
+async fn is_saved(directory: &Path, label: &str) {
+    let (name, value) = label.split_once('=').unwrap();
+    let label = format!("\"{name}\":\"{value}\"");
+    let text = || std::fs::read_to_string(directory.join(saved::FILE)).unwrap_or_default();
+    while !text().contains(&label) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The provider itself, and what the edge sees of it.
+fn follow_and_save(socket: &Path, directory: &Path, patience: Duration) -> (Provider, Following) {
+    let engine = Engine::with_limit(socket, Duration::from_millis(100));
+    let (live, driver) = docker::follow(engine, "cafecafecafe".to_owned(), pace());
+    let (provider, saving) = saved::follow(&live, directory, patience);
+    let following = Following::new(provider, async {
+        tokio::join!(driver, saving);
+    });
+    (live, following)
+}
+
+#[tokio::test]
+async fn what_was_saved_stands_in_until_the_engine_answers() {
+    let directory = saved("hiveway.port=1").await;
+    let engine = FakeEngine::start("hiveway.port=2");
+    engine.turn(Mood::Hung);
+    let patience = Duration::from_millis(20);
+    let (live, mut following) = follow_and_save(engine.socket(), &directory, patience);
+    following.has("hiveway.port=1").await;
+    // It is no news from the engine.
+    assert!(live.updates().borrow().is_none());
+    assert_eq!(following.provider.listed_at(), Timestamp::START);
+    engine.turn(Mood::Well);
+    following.has("hiveway.port=2").await;
+    assert!(following.provider.listed_at() > Timestamp::START);
+    is_saved(&directory, "hiveway.port=2").await;
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_saved_is_not_looked_at_while_the_engine_answers() {
+    let directory = saved("hiveway.port=1").await;
+    let engine = FakeEngine::start("hiveway.port=2");
+    let (_, mut following) = follow_and_save(engine.socket(), &directory, Duration::from_mins(1));
+    following.updates.changed().await.unwrap();
+    following.has("hiveway.port=2").await;
+    assert!(!following.updates.has_changed().unwrap());
+    is_saved(&directory, "hiveway.port=2").await;
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn the_file_is_for_its_owner_alone_and_nothing_else_is_left_beside_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = saved("hiveway.port=1").await;
+    let names: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|at| at.unwrap()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(names[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_in_nobodys_way() {
+    let engine = FakeEngine::start("hiveway.port=1");
+    let file = unused_path();
+    std::fs::write(&file, "no directory").unwrap();
+    let (_, mut following) = follow_and_save(engine.socket(), &file, Duration::from_millis(1));
+    following.has("hiveway.port=1").await;
+    engine.relabel("hiveway.port=2");
+    following.provider.ask();
+    following.has("hiveway.port=2").await;
+    std::fs::remove_file(&file).unwrap();
+}

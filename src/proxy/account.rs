@@ -27,6 +27,15 @@ const CLIENT_LEFT: u16 = 499;
 /// Clients that cancel long polls wait longer before they do; attackers do not.
 const EARLY: Duration = Duration::from_secs(1);
 
+/// How a request has ended, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    Over,
+    /// The client has left, though there may be an answer.
+    Left,
+}
+
 /// One request's account.
 #[derive(Debug)]
 pub struct Account {
@@ -47,9 +56,7 @@ pub struct Account {
     has_body: bool,
     received: u64,
     sent: u64,
-    over: bool,
-    /// The client has left, though there may be an answer.
-    left: bool,
+    end: End,
     activity: Arc<Activity>,
     /// Its line in the access log, if there is one.
     entry: Option<Entry>,
@@ -79,8 +86,7 @@ impl Account {
             has_body: false,
             received: 0,
             sent: 0,
-            over: false,
-            left: false,
+            end: End::Open,
             activity: Arc::clone(activity),
             entry: None,
         }
@@ -168,26 +174,32 @@ impl Account {
 
     /// The response broke off by the replica's doing: its status stands.
     pub fn broke_off(&mut self) {
-        self.over = true;
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Over;
+        }
     }
 
     /// The last byte went out.
     pub fn finished(&mut self) {
-        self.over = true;
+        self.end();
     }
 
     /// The client has left in the middle of its request, or does not take the rest of the response,
     /// which is as good. What it is answered all the same, it may never see: that does not count.
     pub fn left(&mut self) {
-        self.left = true;
+        self.end = End::Left;
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let over = self.over && !self.left;
+        let over = self.end == End::Over;
         let status = self.status.filter(|_| over).unwrap_or(CLIENT_LEFT);
-        let sent = if self.left { 0 } else { self.sent };
+        let sent = if self.end == End::Left { 0 } else { self.sent };
         let counters = match &self.route {
             Some(route) => {
                 route.upstream.in_flight.fetch_sub(1, Relaxed);

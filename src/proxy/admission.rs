@@ -109,7 +109,8 @@ fn path_and_query(head: &request::Parts) -> Result<PathAndQuery, ProxyError> {
         };
     }
     let normal = path::normalize(given.path()).map_err(ProxyError::BadPath)?;
-    if normal == given.path() {
+    // Of `http://example.com?x` the path is `/`, which stands nowhere (RFC 9110, section 4.2.3).
+    if normal == given.path() && given.as_str().starts_with('/') {
         return Ok(given.clone());
     }
     let target = match given.query() {
@@ -199,6 +200,9 @@ mod tests {
         accepts("GET / h1 | Host: shop.example.com.", "shop.example.com", "/");
         accepts("GET / h1 | Host: [fd99::1]:80", "[fd99::1]", "/");
         accepts("GET http://a.example/x?y h1 | Host: b.example", "a.example", "/x?y");
+        accepts("GET http://a.example?y h1 | Host: a.example", "a.example", "/?y");
+        accepts("GET http://a.example h1 | Host: a.example", "a.example", "/");
+        accepts("GET https://a.example?y h2", "a.example", "/?y");
         accepts("GET https://a.example/x h2", "a.example", "/x");
         accepts("GET https://a.example/x h2 | Host: a.example", "a.example", "/x");
         accepts("GET /x h2 | Host: a.example", "a.example", "/x");

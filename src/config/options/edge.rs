@@ -224,10 +224,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "state.dir",
         Default(r#""/var/lib/hiveway""#),
-        "Where the last good inventory is kept.",
+        "Where the last good inventory is kept, to start from while the provider is silent.",
         |to, it| put(&mut to.state.dir, it.path()),
-    )
-    .later(),
+    ),
     Setting::edge(
         "log.level",
         Default(r#""info""#),

@@ -161,9 +161,10 @@ async fn over_http1(case: &str, reused: bool, deed: Deed) -> String {
             Some(head) => client.reply_with(head).await.to_string(),
             None => "(broken)".to_owned(),
         };
-        let reply = reply.lines().next().unwrap_or_default().rsplit_once("(");
+        let reply = reply.lines().next().unwrap_or_default().rsplit_once('(');
         let reply = reply.map_or("answered", |(_, word)| word.trim_end_matches(')'));
-        row += &format!("| {reply:<12} {} ", read.load(SeqCst));
+        let times = read.load(SeqCst);
+        row = format!("{row}| {reply:<12} {times} ");
     }
     format!("{}\n", row.trim_end())
 }
@@ -179,7 +180,7 @@ async fn replica_of_http1(mut wire: Wire, deed: Deed, read: Arc<AtomicUsize>) {
                 wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
                 match deed {
                     Deed::Idle(says, resets) if first => (says, resets),
-                    _ => continue,
+                    Deed::Close(_) | Deed::Reset(_) | Deed::Idle(..) => continue,
                 }
             }
         };
@@ -189,7 +190,7 @@ async fn replica_of_http1(mut wire: Wire, deed: Deed, read: Arc<AtomicUsize>) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         return if resets {
-            wire.reset()
+            wire.reset();
         };
     }
 }

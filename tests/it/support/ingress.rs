@@ -1,14 +1,18 @@
 //! An edge on a thread of its own, on a port that the kernel picks.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hiveway::config::Config;
 use hiveway::edge::{Readiness, RunningEdge};
 use hiveway::inventory::{FixedReplica, Inventory, Network, Replicas, SwarmService, SwarmTask};
 use hiveway::provider::given::{Giver, given};
+use hiveway::provider::{Provider, saved};
 use hiveway::proxy::Proxy;
 use hiveway::proxy::activity::Connections;
 use hiveway::upstream::{Endpoint, Upstream};
@@ -58,6 +62,27 @@ impl Ingress {
         services: impl Into<Vec<SwarmService>>,
     ) -> Self {
         let (provider, giver) = given();
+        let mut ingress = Self::launch(options, provider, giver, pending()).await;
+        ingress.deploy(services).await;
+        ingress.readiness.wait().await;
+        ingress
+    }
+
+    /// An edge whose provider is silent until something is deployed, and that keeps its state here.
+    pub(crate) async fn silent(directory: &Path) -> Self {
+        let (live, giver) = given();
+        let patience = Duration::from_millis(50);
+        let (provider, saving) = saved::follow(&live, directory, patience);
+        Self::launch("", provider, giver, saving).await
+    }
+
+    /// An edge that runs, and what drives its provider.
+    async fn launch(
+        options: &str,
+        provider: Provider,
+        giver: Giver,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         let config = config(options);
         let log = AccessLines::default();
         let lines = log.clone();
@@ -67,6 +92,7 @@ impl Ingress {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
+                let driver = tokio::spawn(driver);
                 let edge = RunningEdge::start(&config, provider).unwrap();
                 if config.log.access {
                     edge.log_requests(config.log.format, lines).unwrap();
@@ -76,6 +102,7 @@ impl Ingress {
                     (Arc::clone(&edge.proxy), bound, Arc::clone(&edge.swaps), edge.readiness());
                 let _ = sender.send(shared);
                 edge.run(config.drain, async { drop(stopped.await) }).await;
+                driver.abort();
                 let _ = end.send(());
             });
         });
@@ -83,11 +110,7 @@ impl Ingress {
         let second = bound.get(1).map(|second| second.address);
         let (address, connections) = (bound[0].address, Arc::clone(&bound[0].connections));
         let stop = Some(stop);
-        let mut ingress =
-            Self { address, second, proxy, connections, readiness, log, swaps, giver, stop, ended };
-        ingress.deploy(services).await;
-        ingress.readiness.wait().await;
-        ingress
+        Self { address, second, proxy, connections, readiness, log, swaps, giver, stop, ended }
     }
 
     /// Replaces all services, and waits until every replica has been reached.

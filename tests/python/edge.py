@@ -4,7 +4,7 @@ import json
 import pathlib
 import subprocess
 import tempfile
-import urllib.request
+import threading
 
 CONFIG = """
 [runtime]
@@ -27,29 +27,36 @@ path = "services.toml"
 
 
 class Edge:
-    """`with Edge(program, services) as edge`: `edge.address` is where calls go."""
+    """`with Edge(program, services) as edge`: `edge.address` is where requests go.
 
-    def __init__(self, program, services):
+    Further listeners stand in `options`; `addresses` has all of them by name.
+    """
+
+    def __init__(self, program, services, options="", listeners=("web",)):
         self.directory = tempfile.TemporaryDirectory()
         place = pathlib.Path(self.directory.name)
-        (place / "hiveway.toml").write_text(CONFIG)
+        (place / "hiveway.toml").write_text(CONFIG + options)
         (place / "services.toml").write_text(services)
         self.process = subprocess.Popen(
             [program, "edge", "--config", place / "hiveway.toml"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        self.log = []
+        self.log, self.addresses, self.listeners = [], {}, listeners
 
     def __enter__(self):
         for line in self.process.stdout:
             self.log.append(line)
             said = json.loads(line) if line.startswith("{") else {}
-            if said.get("message") == "listening" and said.get("listener") == "web":
-                self.address = said["address"]
+            if said.get("message") == "listening":
+                self.addresses[said["listener"]] = said["address"]
+            if all(name in self.addresses for name in self.listeners):
+                self.address = self.addresses[self.listeners[0]]
+                # Nobody may have to wait for somebody to read what is logged.
+                threading.Thread(target=self.log.extend, args=(self.process.stdout,)).start()
                 return self
         raise SystemExit("the edge did not start:\n" + "".join(self.log))
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.communicate(timeout=10)
+        self.process.wait(timeout=10)
         self.directory.cleanup()
