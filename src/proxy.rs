@@ -231,12 +231,6 @@ impl Client {
         })
     }
 
-    /// The time limit of a request that has just come.
-    fn deadline(&self) -> Deadline {
-        let deadline = self.deadline.clone().or_else(streams::deadline);
-        deadline.unwrap_or_else(|| self.core.deadlines.add())
-    }
-
     async fn forward(
         &self,
         mut request: Request<Incoming>,
@@ -395,9 +389,8 @@ fn upload(
     let policy = route.policy();
     let replayable = route.upstream.key.protocol.is_http2()
         || exchange::is_repeatable(&head.method, route, grpc);
-    // The messages of a call come when there are any.
-    let paced = !grpc;
-    Upload::new(incoming, replayable, paced, policy.limits.body, deadline, &policy.timeouts)
+    // The messages of a call come when there are any: it has no pace.
+    Upload::new(incoming, replayable, !grpc, policy.limits.body, deadline, &policy.timeouts)
 }
 
 fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {

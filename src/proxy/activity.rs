@@ -165,8 +165,6 @@ const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Activity {
     requests: AtomicUsize,
-    /// It has had a request.
-    used: AtomicBool,
     in_head: AtomicBool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
@@ -189,7 +187,6 @@ impl Activity {
         deadline.set(Some(patience.idle));
         Self {
             requests: AtomicUsize::new(0),
-            used: AtomicBool::new(false),
             in_head: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             ended: AtomicU32::new(0),
@@ -245,7 +242,6 @@ impl Activity {
             self.given_up.fetch_add(1, Relaxed);
         }
         if self.requests.fetch_sub(1, Relaxed) == 1 {
-            self.used.store(true, Relaxed);
             self.deadline.set(Some(self.patience.idle));
         }
         if manner.given_up && self.offence().is_some() {
@@ -294,6 +290,11 @@ impl Activity {
         self.requests.load(Relaxed) == 0
     }
 
+    /// Whether it has had requests, and has none now.
+    pub fn has_paused(&self) -> bool {
+        self.is_idle() && self.ended.load(Relaxed) > 0
+    }
+
     /// Whether a head has begun to come, and no more than that.
     pub fn is_in_head(&self) -> bool {
         self.is_idle() && self.in_head.load(Relaxed)
@@ -329,11 +330,6 @@ impl Activity {
     /// Whether there is room to do a client a kindness.
     pub fn has_room(&self) -> bool {
         !self.open.is_crowded()
-    }
-
-    /// Whether it has had requests, and has none now.
-    pub fn has_paused(&self) -> bool {
-        self.requests.load(Relaxed) == 0 && self.used.load(Relaxed)
     }
 
     /// Ready when the connection has done nothing for too long.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::deadline::{Deadline, Deadlines};
+use crate::proxy::Client;
 
 tokio::task_local! {
     /// The time limit of the stream whose request begins: hyper has no way to hand it down.
@@ -36,9 +37,14 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
     }
 }
 
-/// The time limit of the stream whose request this is; none outside of a stream's first poll.
-pub fn deadline() -> Option<Deadline> {
-    BEGINNING.try_with(Clone::clone).ok()
+impl Client {
+    /// The time limit of a request that has just come: the connection's with HTTP/1, else that of
+    /// the stream that is polled for the first time.
+    pub(super) fn deadline(&self) -> Deadline {
+        let beginning = || BEGINNING.try_with(Clone::clone).ok();
+        let deadline = self.deadline.clone().or_else(beginning);
+        deadline.unwrap_or_else(|| self.core.deadlines.add())
+    }
 }
 
 pin_project! {

@@ -80,36 +80,38 @@ pub async fn join(
         copy_bidirectional(&mut client, &mut replica).await
     };
     tokio::select! {
-        copied = copied => if let Err(error) = copied {
-            debug!(%error, "upgraded connection broke");
-        },
+        copied = copied => {
+            if let Err(error) = copied {
+                debug!(%error, "upgraded connection broke");
+            }
+        }
         () = passed => debug!("upgraded connection did not move for too long"),
     }
     account.tunnelled(client.read, client.written);
     account.finished();
 }
 
-/// One side of the pipe. Whatever moves sets the time limit anew, and is counted, however the pipe
-/// ends.
+/// One side of the pipe. Whatever moves sets the time limit anew.
 struct Moving<S> {
     side: S,
-    /// Bytes that came from it.
-    read: u64,
-    /// Bytes that it took.
-    written: u64,
     deadline: Deadline,
     idle: std::time::Duration,
+    /// Bytes that came from it.
+    read: u64,
+    /// Bytes that went to it.
+    written: u64,
 }
 
 impl<S> Moving<S> {
     fn new(side: S, deadline: &Deadline, idle: std::time::Duration) -> Self {
-        Self { side, read: 0, written: 0, deadline: deadline.clone(), idle }
+        Self { side, deadline: deadline.clone(), idle, read: 0, written: 0 }
     }
 
-    fn moved<T>(&self, polled: &Poll<io::Result<T>>) {
+    fn moved<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if matches!(polled, Poll::Ready(Ok(_))) {
             self.deadline.set(Some(self.idle));
         }
+        polled
     }
 }
 
@@ -123,8 +125,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
         let polled = Pin::new(&mut self.side).poll_read(cx, buffer);
         let came = buffer.filled().len().saturating_sub(before);
         self.read = self.read.saturating_add(came as u64);
-        self.moved(&polled);
-        polled
+        self.moved(polled)
     }
 }
 
@@ -135,11 +136,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.side).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(taken)) = polled {
-            self.written = self.written.saturating_add(taken as u64);
+        if let Poll::Ready(Ok(went)) = polled {
+            self.written = self.written.saturating_add(went as u64);
         }
-        self.moved(&polled);
-        polled
+        self.moved(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

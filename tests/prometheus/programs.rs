@@ -95,7 +95,8 @@ impl Edge {
         let process = Running(process);
         let address = messages.by_ref().find_map(|line| {
             let said: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
-            (said["message"] == "listening").then(|| said["address"].as_str().unwrap().to_owned())
+            (said["message"] == "listening" && said["listener"] == "web")
+                .then(|| said["address"].as_str().unwrap().to_owned())
         });
         let address = address.expect("an edge that listens").parse().unwrap();
         // Or it would wait for somebody to read.

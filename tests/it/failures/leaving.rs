@@ -67,7 +67,7 @@ async fn a_request_of_an_http1_client_that_leaves_ends_at_the_replica() {
         drop(client);
         ends_at_once(&mut seen, "ended").await;
     }
-    eventually("the first was counted as one that left", || ingress.counted(499) == 1).await;
+    eventually("both were counted as ones that left", || ingress.counted(499) == 2).await;
     let endpoint = ingress.endpoint(origin.address).unwrap();
     eventually("neither is under way", || endpoint.in_flight() == 0).await;
 }
