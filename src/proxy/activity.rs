@@ -337,3 +337,39 @@ impl Activity {
         self.deadline.poll_passed(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::Deadlines;
+
+    fn activity() -> Activity {
+        let connections = Arc::new(Connections::new(&Arc::new(Seats::new(1))));
+        let patience = Patience { head: Duration::MAX, idle: Duration::MAX };
+        let deadline = Arc::new(Deadlines::default()).add();
+        Activity::new(deadline, patience, Open::count(&connections).unwrap())
+    }
+
+    /// How many of so many requests end like this before it is an offence.
+    fn tolerated(activity: &Activity, requests: usize, given_up: bool) -> usize {
+        (0..requests)
+            .take_while(|_| {
+                activity.request_started();
+                activity.request_ended(Manner { unread: false, given_up });
+                activity.offence().is_none()
+            })
+            .count()
+    }
+
+    #[test]
+    fn requests_that_are_given_up_are_an_offence_if_they_are_many_and_most() {
+        assert_eq!(tolerated(&activity(), 10_000, true), 500);
+        let (half, long) = (activity(), activity());
+        for _ in 0..10_000 {
+            assert_eq!(tolerated(&half, 1, false) + tolerated(&half, 1, true), 2);
+        }
+        assert_eq!(tolerated(&long, 100_000, false), 100_000);
+        let tolerated = tolerated(&long, 10_000, true);
+        assert!(tolerated < 1000, "what was long ago excuses {tolerated}");
+    }
+}

@@ -186,32 +186,18 @@ async fn a_mistake_that_breaks_the_connection_is_counted() {
     eventually("it is counted", || ingress.refused("h2_protocol") == 1).await;
 }
 
-/// Begins so many requests, and cancels them all after that time.
-async fn begin_and_cancel(ingress: &Ingress, client: &H2, many: u64, patience: Duration) {
+#[tokio::test]
+async fn long_polls_may_be_cancelled_after_a_while_however_many() {
+    let (_origin, ingress) = before_a_silent_replica().await;
+    let client = H2::to(ingress.address).await;
     let mut polls = Vec::new();
-    for _ in 0..many {
+    for _ in 0..600 {
         polls.push(client.begin(Request::get("http://a/").body(()).unwrap(), true).await);
     }
-    eventually("all are under way", || in_flight(ingress) == many).await;
+    eventually("they are under way", || in_flight(&ingress) > 500).await;
     // It is the time that counts here, not a condition.
-    tokio::time::sleep(patience).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     drop(polls);
-    eventually("none is under way", || in_flight(ingress) == 0).await;
-}
-
-#[tokio::test]
-async fn long_polls_may_be_cancelled_after_a_while_but_requests_not_again_and_again_at_once() {
-    let (_origin, ingress) = before_a_silent_replica().await;
-    let patient = H2::to(ingress.address).await;
-    begin_and_cancel(&ingress, &patient, 600, Duration::from_millis(1200)).await;
-    begin_and_cancel(&ingress, &patient, 1, Duration::ZERO).await;
+    eventually("none is under way", || in_flight(&ingress) == 0).await;
     assert_eq!(ingress.refused("h2_resets"), 0);
-    let hasty = H2::to(ingress.address).await;
-    for _ in 0..5 {
-        begin_and_cancel(&ingress, &hasty, 100, Duration::ZERO).await;
-    }
-    assert_eq!(ingress.refused("h2_resets"), 0, "not yet");
-    begin_and_cancel(&ingress, &hasty, 1, Duration::ZERO).await;
-    eventually("it is closed", || ingress.refused("h2_resets") == 1).await;
-    assert!(!patient.connection.is_finished());
 }
