@@ -237,10 +237,7 @@ impl Activity {
     /// A response is through, or its client has left.
     pub fn request_ended(&self, manner: Manner) {
         self.unread.store(manner.unread, Relaxed);
-        self.ended.store(self.ended.load(Relaxed).saturating_add(1), Relaxed);
-        if manner.given_up {
-            self.given_up.fetch_add(1, Relaxed);
-        }
+        self.judge(manner.given_up);
         if self.requests.fetch_sub(1, Relaxed) == 1 {
             self.deadline.set(Some(self.patience.idle));
         }
@@ -248,6 +245,14 @@ impl Activity {
             // The connection need not read anything more to notice.
             self.deadline.set(Some(Duration::ZERO));
         }
+    }
+
+    /// Adds a request to those that are judged by. The older ones count less and less.
+    fn judge(&self, given_up: bool) {
+        let fade = |count: u32| if self.ended.load(Relaxed) >= JUDGED { count / 2 } else { count };
+        let all_given_up = fade(self.given_up.load(Relaxed));
+        self.ended.store(fade(self.ended.load(Relaxed)).saturating_add(1), Relaxed);
+        self.given_up.store(all_given_up.saturating_add(u32::from(given_up)), Relaxed);
     }
 
     /// A frame of a response's body went out.
@@ -273,16 +278,8 @@ impl Activity {
         if self.flooded.load(Relaxed) {
             return Some(Offence::Flood);
         }
-        let ended = self.ended.load(Relaxed);
-        if ended <= JUDGED / 2 {
-            return None;
-        }
-        let given_up = self.given_up.load(Relaxed);
-        if ended >= JUDGED {
-            self.ended.store(ended / 2, Relaxed);
-            self.given_up.store(given_up / 2, Relaxed);
-        }
-        (given_up > ended / 2).then_some(Offence::Resets)
+        let (ended, given_up) = (self.ended.load(Relaxed), self.given_up.load(Relaxed));
+        (ended > JUDGED / 2 && given_up > ended / 2).then_some(Offence::Resets)
     }
 
     /// Whether no request is under way. That of an upgraded connection is until its end.

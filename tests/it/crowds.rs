@@ -122,7 +122,8 @@ impl Poor {
     /// The address that it says it listens on.
     fn address(&self) -> Option<SocketAddr> {
         let log = self.log.lock().unwrap();
-        let line = log.iter().find(|line| line.contains("listening"))?;
+        let of_clients = |line: &&String| line.contains("listening") && line.contains("web");
+        let line = log.iter().find(of_clients)?;
         line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok()
     }
 

@@ -61,6 +61,19 @@ impl Frames {
         soon("room to write", self.0.write_all(bytes)).await.is_ok()
     }
 
+    /// The same, and takes what comes meanwhile. Who does not is kept waiting, which hurts nobody.
+    pub(crate) async fn flood(&mut self, bytes: &[u8]) -> bool {
+        let (mut from, mut to) = self.0.split();
+        let mut nowhere = tokio::io::sink();
+        let sent = soon("room to write", async {
+            tokio::select! {
+                sent = to.write_all(bytes) => sent.is_ok(),
+                _ = tokio::io::copy(&mut from, &mut nowhere) => false,
+            }
+        });
+        sent.await
+    }
+
     /// The next frame; none if the connection ends.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
