@@ -75,12 +75,15 @@ fn may_trail(name: &HeaderName) -> bool {
             | "content-type"
             | "cookie"
             | "expect"
+            | "forwarded"
             | "host"
             | "max-forwards"
             | "te"
             | "trailer"
             | "transfer-encoding"
             | "upgrade"
+            | "x-real-ip"
+            | "x-request-id"
     ) && !name.as_str().starts_with("x-forwarded")
 }
 

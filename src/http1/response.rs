@@ -42,7 +42,8 @@ pub enum Framing {
 pub fn read_head(from: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
     loop {
         let Some(length) = head_length(from) else {
-            return if from.len() > MAX_HEAD { Err(Malformed) } else { Ok(None) };
+            let hopeless = from.len() > MAX_HEAD || !begins_like_a_head(from);
+            return if hopeless { Err(Malformed) } else { Ok(None) };
         };
         if length > MAX_HEAD {
             return Err(Malformed);
@@ -53,6 +54,12 @@ pub fn read_head(from: &mut BytesMut, method: &Method) -> Result<Option<Head>, M
             return Ok(Some(head));
         }
     }
+}
+
+/// Whether more bytes can make a head of it. What never will is not waited for.
+fn begins_like_a_head(bytes: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"HTTP/1.";
+    bytes.iter().zip(BEGINNING).all(|(came, expected)| came == expected)
 }
 
 /// Bytes up to and with the empty line, which ends a head.

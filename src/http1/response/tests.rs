@@ -82,6 +82,9 @@ fn what_is_no_head_is_malformed() {
     ] {
         check(head, "malformed");
     }
+    check("<html>", "malformed");
+    check("HTTP/2 ", "malformed");
+    check("HTTP/1", "incomplete");
     let field = "X: y|".repeat(MAX_FIELDS);
     check(&format!("HTTP/1.1 200 OK|{field}Content-Length: 0||"), "malformed");
     check(&format!("HTTP/1.1 200 OK|X: {}", "y".repeat(MAX_HEAD)), "malformed");
