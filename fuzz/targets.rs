@@ -16,6 +16,7 @@ use hiveway::proxy::admission::{self, Target};
 use hiveway::proxy::headers::{self, ClientSide};
 use hiveway::routing::path::{self, PathPrefix};
 use hiveway::snapshot::{Edge, EdgeListener, Snapshot};
+use hiveway::spec::Protocol;
 use hiveway::{grpc, http1, labels, saved_inventory, services_file, stack_file};
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, request};
@@ -130,7 +131,8 @@ fn headers(bytes: &[u8]) {
         host_field: HeaderValue::from_static("shop.test:8443"),
         path_and_query: "/x".parse().unwrap(),
     };
-    headers::prepare_request(&mut fields, &client, &target, None, HeaderValue::from_static("id"));
+    let id = HeaderValue::from_static("id");
+    headers::prepare_request(&mut fields, &client, &target, None, id, Protocol::H2c);
     let joined: Vec<_> = fields.get_all(COOKIE).iter().collect();
     if cookies.is_empty() {
         assert!(joined.is_empty());

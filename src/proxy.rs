@@ -27,6 +27,7 @@ pub mod streams;
 pub mod upgrade;
 pub mod upload;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -195,40 +196,33 @@ impl Client {
         if asked.grpc {
             account.calls_grpc();
         }
-        async move { self.answer(request, asked, account).await }
-    }
-
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        asked: Asked,
-        mut account: Account,
-    ) -> Response<Body> {
-        let deadline = self.deadline();
-        let (mut response, mut account) = match self.forward(request, &mut account, &deadline).await
-        {
-            Ok(Forwarded::Streamed(response)) => (response, account),
-            Ok(Forwarded::Upgraded(response, tunnel)) => {
-                tunnel.start(account);
-                return response;
+        async move {
+            let deadline = self.deadline();
+            let (mut response, mut account) =
+                match self.forward(request, &mut account, &deadline).await {
+                    Ok(Forwarded::Streamed(response)) => (response, account),
+                    Ok(Forwarded::Upgraded(response, tunnel)) => {
+                        tunnel.start(account);
+                        return response;
+                    }
+                    Err(error) => {
+                        self.count_refused(error, &mut account);
+                        if account.speaks_grpc() {
+                            account.call_ended(error.grpc_status());
+                            (answer::refuse_call(error), account)
+                        } else {
+                            (answer::refuse(error, &asked), account)
+                        }
+                    }
+                };
+            account.answered(response.status().as_u16());
+            if self.is_last_response() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Err(error) => {
-                self.count_refused(error, &mut account);
-                if account.speaks_grpc() {
-                    account.call_ended(error.grpc_status());
-                    (answer::refuse_call(error), account)
-                } else {
-                    (answer::refuse(error, &asked), account)
-                }
-            }
-        };
-        account.answered(response.status().as_u16());
-        if self.is_last_response() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.map(|body| {
+                if asked.head_only { body.head_only() } else { body }.accounted(account, deadline)
+            })
         }
-        response.map(|body| {
-            if asked.head_only { body.head_only() } else { body }.accounted(account, deadline)
-        })
     }
 
     async fn forward(
@@ -254,18 +248,21 @@ impl Client {
         if route.policy().https_redirect && !is_secure {
             return redirect(&target);
         }
-        let upgrade = upgrade.filter(|_| route.upstream.key.protocol == Protocol::Http);
+        let kind = route.upstream.key.protocol;
+        let upgrade = upgrade.filter(|_| kind == Protocol::Http);
         let protocol = upgrade.as_ref().map(|wanted| wanted.protocol.clone());
         let id = self.core.request_id();
-        headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id);
+        let lines =
+            headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id, kind);
         account.passed_on(&head.headers);
-        let path_and_query = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?;
+        head.uri = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?.into();
         let grpc = account.speaks_grpc();
         let upload = upload(&route, &head, grpc, incoming, deadline)?;
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
-        let outgoing = Outgoing::new(head, upload.clone(), &target, path_and_query, &route, grpc);
-        let answer = self.ask(&route, outgoing, deadline, call.as_ref(), account.entry()).await;
+        let mut outgoing = Outgoing::new(head, upload.clone(), lines, &target, &route, grpc);
+        let answer =
+            self.ask(&route, &mut outgoing, deadline, call.as_ref(), account.entry()).await;
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
         if is_secure && let Some(hsts) = &route.policy().hsts {
@@ -288,16 +285,17 @@ impl Client {
     async fn ask(
         &self,
         route: &Arc<Route>,
-        outgoing: Outgoing,
+        outgoing: &mut Outgoing,
         deadline: &Deadline,
         call: Option<&Deadline>,
         entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
-        let exchange = self.core.exchange(route, outgoing, deadline, entry);
+        // Pinned once: a future that is handed on is kept twice.
+        let mut exchange = pin!(self.core.exchange(route, outgoing, deadline, entry));
         match call {
             None => exchange.await,
             Some(call) => {
-                let answer = exchange::in_time(exchange, call).await;
+                let answer = exchange::in_time(exchange.as_mut(), call).await;
                 answer.unwrap_or(Err(ProxyError::DeadlineExceeded))
             }
         }

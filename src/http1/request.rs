@@ -10,13 +10,14 @@ use http::{HeaderMap, HeaderName};
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Writes a request line and the fields below it (RFC 9112, sections 3 and 5). The target is in
-/// origin form.
-pub fn write_head(to: &mut Vec<u8>, head: &Parts) {
+/// origin form. `lines` are more fields, each ended by a line break.
+pub fn write_head(to: &mut Vec<u8>, head: &Parts, lines: &[u8]) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     for piece in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         to.extend_from_slice(piece.as_bytes());
     }
     write_fields(to, &head.headers);
+    to.extend_from_slice(lines);
     to.extend_from_slice(b"\r\n");
 }
 
@@ -98,8 +99,9 @@ mod tests {
         let request = Request::post("/a?b=c").header("host", "shop").header("x-empty", "");
         let (head, ()) = request.body(()).unwrap().into_parts();
         let mut bytes = Vec::new();
-        write_head(&mut bytes, &head);
-        assert_eq!(bytes, b"POST /a?b=c HTTP/1.1\r\nhost: shop\r\nx-empty: \r\n\r\n");
+        write_head(&mut bytes, &head, b"x-more: 1\r\n");
+        let expected = "POST /a?b=c HTTP/1.1\r\nhost: shop\r\nx-empty: \r\nx-more: 1\r\n\r\n";
+        assert_eq!(bytes, expected.as_bytes());
     }
 
     #[test]

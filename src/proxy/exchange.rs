@@ -1,13 +1,14 @@
 //! One request and its response head: connect, send, and on failure decide whether it may go again.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
 use crate::clock;
@@ -18,7 +19,6 @@ use crate::proxy::admission::Target;
 use crate::proxy::call;
 use crate::proxy::error::ProxyError;
 use crate::proxy::failure::Failure;
-use crate::proxy::headers;
 use crate::proxy::http1::Http1;
 use crate::proxy::lease::{Lease, Source};
 use crate::proxy::outcome::{Outcome, Trial, Verdict};
@@ -37,6 +37,8 @@ const MOST_UNSENT: usize = 8;
 #[derive(Debug)]
 pub struct Outgoing {
     head: request::Parts,
+    /// More of its fields, as lines of an HTTP/1 head.
+    lines: Bytes,
     upload: Upload,
     /// Time for the response head; an upgrade may take as long as it likes.
     answer_within: Option<Duration>,
@@ -63,17 +65,16 @@ pub struct Answer {
 }
 
 impl Outgoing {
-    /// A request with its fields prepared, to be sent to `path_and_query`.
+    /// A request with its fields prepared, and with `lines` besides; its target is a path.
     pub fn new(
         mut head: request::Parts,
         upload: Upload,
+        lines: Bytes,
         target: &Target,
-        path_and_query: PathAndQuery,
         route: &Route,
         grpc: bool,
     ) -> Self {
         let protocol = route.upstream.key.protocol;
-        headers::fit_protocol(&mut head.headers, protocol, target);
         head.version = if protocol.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         if protocol == Protocol::Http
             && !upload.is_empty()
@@ -82,12 +83,13 @@ impl Outgoing {
             // hyper would drop the body of a GET or HEAD that does not say so.
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        head.uri = uri(target, path_and_query, protocol);
+        head.uri = uri(target, head.uri, protocol);
         let repeatable = is_repeatable(&head.method, route, grpc);
         let upgrades = head.headers.contains_key(UPGRADE);
         let limit = route.policy().timeouts.response_header;
         Self {
             head,
+            lines,
             upload,
             answer_within: limit.filter(|_| !upgrades),
             repeatable,
@@ -151,14 +153,13 @@ pub fn is_repeatable(method: &Method, route: &Route, grpc: bool) -> bool {
 }
 
 /// Origin form for HTTP/1; HTTP/2 carries scheme and authority beside the path.
-fn uri(target: &Target, path_and_query: PathAndQuery, protocol: Protocol) -> Uri {
+fn uri(target: &Target, path: Uri, protocol: Protocol) -> Uri {
     if protocol == Protocol::Http {
-        return Uri::from(path_and_query);
+        return path;
     }
-    let mut parts = http::uri::Parts::default();
+    let mut parts = path.into_parts();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(target.authority.clone());
-    parts.path_and_query = Some(path_and_query);
     Uri::from_parts(parts).unwrap_or_default()
 }
 
@@ -171,7 +172,7 @@ impl Core {
     pub async fn exchange(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        mut outgoing: Outgoing,
+        outgoing: &mut Outgoing,
         deadline: &Deadline,
         mut entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
@@ -186,7 +187,7 @@ impl Core {
                 entry.tried(&connected.endpoint, started);
             }
             let trial = Trial::begin(self, route, &connected.endpoint);
-            let sent = self.send(route, connected.connection, &mut outgoing, deadline).await;
+            let sent = self.send(route, connected.connection, outgoing, deadline).await;
             trial.over();
             match sent {
                 Ok((head, lease)) => {
@@ -262,9 +263,11 @@ impl Core {
 }
 
 /// The outcome of a future, unless the deadline passes first.
-pub async fn in_time<F: Future>(future: F, deadline: &Deadline) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
+pub async fn in_time<F>(mut future: F, deadline: &Deadline) -> Option<F::Output>
+where
+    F: Future + Unpin,
+{
+    poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => deadline.poll_over(cx).map(|()| None),
     })
@@ -283,7 +286,7 @@ async fn send_http1(mut http1: Box<Http1>, outgoing: &Outgoing, deadline: &Deadl
             return Err(Failure::NotProcessed);
         }
     }
-    http1.start(&outgoing.head, outgoing.upload.body(None));
+    http1.start(&outgoing.head, &outgoing.lines, outgoing.upload.body(None));
     let answered = poll_fn(|cx| http1.poll_head(cx, &outgoing.head.method));
     let Some(answered) = in_time(answered, deadline).await else {
         return Err(overdue(outgoing));
@@ -303,7 +306,8 @@ async fn send_http2(stream: Arc<Stream>, outgoing: &Outgoing, deadline: &Deadlin
     let body = outgoing.upload.body(Some(Arc::clone(&stream)));
     // HTTP/2 never hands a request back.
     let request = Request::from_parts(outgoing.head.clone(), body);
-    match in_time(sender.try_send_request(request), deadline).await {
+    let mut sent = pin!(sender.try_send_request(request));
+    match in_time(sent.as_mut(), deadline).await {
         // h2 takes the same length twice, of which two lines would be made (RFC 9110, section 8.6).
         Some(Ok(response))
             if response.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some() =>

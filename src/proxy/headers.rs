@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use http::header::{
     CONNECTION, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -55,6 +56,8 @@ pub struct ClientSide {
     scheme: HeaderValue,
     /// Whether the peer is one of the listener's `trusted-proxies`.
     pub trusted: bool,
+    /// What every request to an HTTP/1 replica says about it, as lines of a head.
+    lines: Bytes,
     /// The version of TLS, once it is known.
     pub tls: Option<&'static str>,
 }
@@ -66,11 +69,17 @@ impl ClientSide {
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         };
+        let scheme = if tls { "https" } else { "http" };
+        let lines = format!(
+            "x-forwarded-for: {peer}\r\nx-forwarded-proto: {scheme}\r\n\
+             x-forwarded-port: {port}\r\nx-real-ip: {peer}\r\n"
+        );
         Self {
             peer,
             peer_text: text(peer.to_string()),
             port: HeaderValue::from(port),
-            scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
+            scheme: HeaderValue::from_static(scheme),
+            lines: Bytes::from(lines),
             trusted: trusted_proxies.iter().any(|network| network.contains(&peer)),
             tls: None,
         }
@@ -118,13 +127,18 @@ fn address(told: &[u8]) -> Option<IpAddr> {
 
 /// Makes a request's fields those of the request to the replica. `upgrade` is the protocol that
 /// the client asks to change to, if that is to be passed on.
+///
+/// Returns what is to be said about the client besides, as lines of an HTTP/1 head: they are the same
+/// for all requests of a connection, and to put them among the others would cost more than all else
+/// here.
 pub fn prepare_request(
     headers: &mut HeaderMap,
     client: &ClientSide,
     target: &Target,
     upgrade: Option<HeaderValue>,
     request_id: HeaderValue,
-) {
+    protocol: Protocol,
+) -> Bytes {
     let wants_trailers = headers.get_all(TE).iter().any(has_trailers);
     strip_hop_by_hop(headers);
     headers.remove(EXPECT);
@@ -137,6 +151,7 @@ pub fn prepare_request(
     }
     join_cookies(headers);
     set_forwarded(headers, client, target, request_id);
+    fit_protocol(headers, protocol, client, target)
 }
 
 fn has_trailers(value: &HeaderValue) -> bool {
@@ -144,16 +159,31 @@ fn has_trailers(value: &HeaderValue) -> bool {
     codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Fits the prepared fields to the protocol that a replica speaks.
-pub fn fit_protocol(headers: &mut HeaderMap, protocol: Protocol, target: &Target) {
+/// Fits the fields to the protocol that a replica speaks.
+fn fit_protocol(
+    headers: &mut HeaderMap,
+    protocol: Protocol,
+    client: &ClientSide,
+    target: &Target,
+) -> Bytes {
     match protocol {
         Protocol::Http => {
             // The field belongs to the connection, and nothing in HTTP/1 depends on it.
             headers.remove(TE);
             headers.insert(HOST, target.host_field.clone());
+            if client.trusted { Bytes::new() } else { client.lines.clone() }
         }
         // The authority goes into `:authority` (RFC 9113, section 8.3.1).
-        Protocol::H2c | Protocol::Grpc => drop(headers.remove(HOST)),
+        Protocol::H2c | Protocol::Grpc => {
+            headers.remove(HOST);
+            if !client.trusted {
+                headers.insert(X_FORWARDED_FOR, client.peer_text.clone());
+                headers.insert(X_FORWARDED_PROTO, client.scheme.clone());
+                headers.insert(X_FORWARDED_PORT, client.port.clone());
+                headers.insert(X_REAL_IP, client.peer_text.clone());
+            }
+            Bytes::new()
+        }
     }
 }
 
@@ -279,11 +309,7 @@ fn set_forwarded(
             headers.remove(name);
         }
     }
-    headers.insert(X_FORWARDED_FOR, client.peer_text.clone());
-    headers.insert(X_FORWARDED_PROTO, client.scheme.clone());
     headers.insert(X_FORWARDED_HOST, target.host_field.clone());
-    headers.insert(X_FORWARDED_PORT, client.port.clone());
-    headers.insert(X_REAL_IP, client.peer_text.clone());
     headers.insert(X_REQUEST_ID, request_id);
 }
 

@@ -99,10 +99,10 @@ impl Http1 {
         self.spoiled
     }
 
-    /// Begins to send a request. What follows is [`Self::poll_head`].
-    pub fn start(&mut self, head: &request::Parts, body: UploadBody) {
+    /// Begins to send a request; `lines` are fields besides those of `head`. What follows is [`Self::poll_head`].
+    pub fn start(&mut self, head: &request::Parts, lines: &[u8], body: UploadBody) {
         self.requests = self.requests.saturating_add(1);
-        self.sending.start(head, body);
+        self.sending.start(head, lines, body);
     }
 
     /// Sends the request and reads the head of the response.

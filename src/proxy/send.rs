@@ -55,11 +55,11 @@ enum State {
 
 impl Sending {
     /// Begins with a request.
-    pub fn start(&mut self, head: &request::Parts, body: UploadBody) {
+    pub fn start(&mut self, head: &request::Parts, lines: &[u8], body: UploadBody) {
         self.out.clear();
         self.out.shrink_to(KEPT);
         self.written = 0;
-        wire::write_head(&mut self.out, head);
+        wire::write_head(&mut self.out, head, lines);
         self.chunked = head.headers.contains_key(TRANSFER_ENCODING);
         self.trailers =
             if self.chunked { wire::announced_trailers(&head.headers) } else { Vec::new() };

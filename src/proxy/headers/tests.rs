@@ -31,11 +31,13 @@ fn networks(text: &str) -> Vec<IpNet> {
 fn forwarded(given: &str, client: &ClientSide, upgrade: Option<&'static str>) -> String {
     let mut headers = headers(given);
     let upgrade = upgrade.map(HeaderValue::from_static);
-    prepare_request(&mut headers, client, &target(), upgrade, HeaderValue::from_static("id-1"));
-    fit_protocol(&mut headers, Protocol::Http, &target());
+    let id = HeaderValue::from_static("id-1");
+    let lines = prepare_request(&mut headers, client, &target(), upgrade, id, Protocol::Http);
+    let besides = String::from_utf8(lines.to_vec()).unwrap();
     let mut lines: Vec<_> = headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .chain(besides.lines().map(str::to_owned))
         .collect();
     lines.sort_unstable();
     lines.join("\n")
@@ -179,9 +181,10 @@ fn cookies_that_http2_split_are_one_again() {
 #[test]
 fn http2_replicas_get_no_host_field_and_keep_the_wish_for_trailers() {
     let mut headers = headers("Host: shop.example:81\nTE: trailers\nAuthorization: x");
-    prepare_request(&mut headers, &client(""), &target(), None, HeaderValue::from_static("1"));
-    fit_protocol(&mut headers, Protocol::H2c, &target());
+    let id = HeaderValue::from_static("1");
+    prepare_request(&mut headers, &client(""), &target(), None, id, Protocol::H2c);
     assert!(!headers.contains_key(HOST));
+    assert_eq!(headers.get(X_REAL_IP).unwrap(), "192.0.2.7");
     assert_eq!(headers.get(TE).unwrap(), "trailers");
     assert!(headers.contains_key(AUTHORIZATION));
 }
