@@ -1,5 +1,6 @@
 """The proxies, each as good as its own documentation makes it, and all alike: one host is routed, others get 404;
-X-Forwarded-For is added; connections to endpoints are kept; time limits are set; TLS 1.3; health checks off."""
+the replica is told of the client in the fields that Hiveway and Traefik set (X-Forwarded-For, -Proto, -Host and -Port,
+X-Real-IP, X-Request-ID; Envoy and the bare proxy set fewer), whatever the client says; connections to endpoints are kept; time limits are set; TLS 1.3; health checks off."""
 
 import json
 import pathlib
@@ -126,6 +127,17 @@ class Bare(Peer):
 class Haproxy(Peer):
     name = "HAProxy"
     version_arguments = ["-v"]
+    # What Hiveway tells a replica, and what it lets no client say.
+    fields = """
+  http-request del-header Forwarded
+  http-request del-header X-Forwarded- -m beg
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request set-header X-Real-IP %[src]
+  unique-id-format %{+X}o%ci%cp%fi%fp%Ts%rt%pid
+  unique-id-header X-Request-ID"""
 
     def command(self, setup):
         row = setup.row
@@ -141,7 +153,6 @@ global
 defaults
   mode http
   {log}
-  option forwardfor
   http-reuse always
   timeout connect 2s
   timeout queue 5s
@@ -150,7 +161,7 @@ defaults
   timeout http-request 10s
   timeout http-keep-alive 60s
 frontend main
-  bind 127.0.0.1:{setup.port}{tls}
+  bind 127.0.0.1:{setup.port}{tls}{self.fields}
   use_backend shop if {{ req.hdr(host),lower,field(1,:) {HOST} }}
   http-request return status 404 if !{{ req.hdr(host),lower,field(1,:) {HOST} }}
 backend shop
@@ -162,6 +173,11 @@ frontend metrics
   http-request use-service prometheus-exporter
 """)
         return [self.program, "-db", "-f", config]
+
+
+class PlainHaproxy(Haproxy):
+    name = "HAProxy, one field"
+    fields = "\n  option forwardfor"
 
 
 class Nginx(Peer):
@@ -202,7 +218,12 @@ class Nginx(Peer):
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header X-Forwarded-Port $server_port;
+      proxy_set_header X-Real-IP $remote_addr;
+      proxy_set_header X-Request-ID $request_id;
       proxy_connect_timeout 2s;
       proxy_send_timeout 60s;
       proxy_read_timeout 60s;
@@ -352,6 +373,7 @@ PEERS = {
     "hiveway": (Hiveway, ()),
     "bare": (Bare, ()),
     "haproxy": (Haproxy, ("haproxy",)),
+    "haproxy-plain": (PlainHaproxy, ("haproxy",)),
     "nginx": (Nginx, ("nginx",)),
     "envoy": (Envoy, ("envoy",)),
     "traefik": (Traefik, ("traefik",)),
