@@ -41,9 +41,11 @@ pub enum Framing {
 /// it in the other way could be made to take a part of one response for another.
 pub fn read_head(from: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
     loop {
+        if !begins_like_a_head(from) {
+            return Err(Malformed);
+        }
         let Some(length) = head_length(from) else {
-            let hopeless = from.len() > MAX_HEAD || !begins_like_a_head(from);
-            return if hopeless { Err(Malformed) } else { Ok(None) };
+            return if from.len() > MAX_HEAD { Err(Malformed) } else { Ok(None) };
         };
         if length > MAX_HEAD {
             return Err(Malformed);
@@ -56,7 +58,7 @@ pub fn read_head(from: &mut BytesMut, method: &Method) -> Result<Option<Head>, M
     }
 }
 
-/// Whether more bytes can make a head of it. What never will is not waited for.
+/// Whether it is a head, or more bytes can make one of it. What never will is not waited for.
 fn begins_like_a_head(bytes: &[u8]) -> bool {
     const BEGINNING: &[u8] = b"HTTP/1.";
     bytes.iter().zip(BEGINNING).all(|(came, expected)| came == expected)

@@ -83,6 +83,7 @@ fn what_is_no_head_is_malformed() {
         check(head, "malformed");
     }
     check("<html>", "malformed");
+    check("|HTTP/1.1 200 OK||", "malformed");
     check("HTTP/2 ", "malformed");
     check("HTTP/1", "incomplete");
     let field = "X: y|".repeat(MAX_FIELDS);
