@@ -66,7 +66,7 @@ pub fn write(inventory: &Inventory, networks: Option<&[Network]>) -> Result<Vec<
     if bytes.len() > MOST_BYTES { Err(SavedError::TooLong) } else { Ok(bytes) }
 }
 
-/// Reads what [`write`] made, by this process or another.
+/// Reads what [`write()`] made, by this process or another.
 ///
 /// # Errors
 /// If they are other bytes than that.
