@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
+use tokio::task::yield_now;
 
 use crate::config::Limits;
 use crate::proxy::Core;
@@ -35,6 +36,10 @@ const BACKLOG: i32 = 4096;
 /// Bytes that the kernel keeps for a client before it sends them. Without a bound it would keep
 /// megabytes for one who does not read; what is on its way over a long line is not counted.
 const UNSENT: u32 = 128 << 10;
+
+/// After so many connections others have their turn: in a rush of thousands their requests would else
+/// wait for all that have come at once.
+const ACCEPTED_AT_ONCE: u64 = 16;
 
 /// What a listener does, apart from what its routes do.
 #[derive(Clone, Debug)]
@@ -97,11 +102,14 @@ pub async fn accept(
     let _listening = Listening::count(&connections);
     let mut acceptor = Acceptor::new(core, socket, options, connections);
     let mut stop = pin!(stop);
-    loop {
+    for number in 1_u64.. {
         tokio::select! {
             biased;
             () = acceptor.next() => {}
             () = &mut stop => break,
+        }
+        if number % ACCEPTED_AT_ONCE == 0 {
+            yield_now().await;
         }
     }
     acceptor.rest().await;
