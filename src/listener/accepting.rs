@@ -18,6 +18,7 @@ use crate::listener::serving::{serve, serve_tls};
 use crate::memory::Pressure;
 use crate::proxy::Core;
 use crate::proxy::activity::{Activity, Connections, Open, Patience};
+use crate::proxy::dial::lacks_descriptors;
 use crate::proxy::headers::ClientSide;
 use crate::timestamp::Timestamp;
 use crate::tls;
@@ -30,9 +31,6 @@ const PAUSE_OF_COMPLAINTS: Duration = Duration::from_secs(1);
 
 /// Between two times that the idle connections of a core are told that there is little room.
 const PAUSE_OF_HURRIES: Duration = Duration::from_secs(1);
-
-/// Too many open files: of the process, and of the system (errno.h; the same on all of Linux).
-const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
 
 /// What accepts from one socket.
 pub(super) struct Acceptor {
@@ -134,9 +132,7 @@ impl Acceptor {
             return;
         }
         self.complain(error);
-        let lacks_descriptors =
-            error.raw_os_error().is_some_and(|number| OUT_OF_DESCRIPTORS.contains(&number));
-        if lacks_descriptors && self.spare.take().is_some() {
+        if lacks_descriptors(error) && self.spare.take().is_some() {
             if let Some(Ok(turned_away)) = self.waiting().await {
                 drop(turned_away);
                 self.core.count_refused(self.options.index, "descriptors");

@@ -243,10 +243,15 @@ async fn connect(
 /// file descriptors, memory, or local ports.
 fn is_own_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, PermissionDenied};
-    /// EMFILE and ENFILE have no kind of their own.
-    const TOO_MANY_FILES: [i32; 2] = [24, 23];
     matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | PermissionDenied)
-        || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code))
+        || lacks_descriptors(error)
+}
+
+/// Whether there are too many open files: of the process, or of the system. EMFILE and ENFILE have
+/// no kind of their own (errno.h; the same on all of Linux).
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    const TOO_MANY_FILES: [i32; 2] = [24, 23];
+    error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code))
 }
 
 /// Marks an endpoint as suspect while a dial to it is overdue.
