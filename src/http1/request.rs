@@ -3,8 +3,11 @@
 //! Nothing needs to be checked here: methods, targets, names and values are of types that hold no
 //! line break.
 
+use http::header::TRAILER;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
+
+use crate::http1::members;
 
 /// Behind the last piece of a chunked body that has no trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -56,9 +59,7 @@ pub fn write_last_chunk(to: &mut Vec<u8>, trailers: &HeaderMap, announced: &[Hea
 
 /// The trailers that a head announces, but for those that must not be any.
 pub fn announced_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
-    let lists = fields.get_all(http::header::TRAILER).iter();
-    let names = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-    let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let names = members(fields, TRAILER).filter_map(|name| HeaderName::from_bytes(name).ok());
     names.filter(may_trail).collect()
 }
 

@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::http1::chunked::Chunked;
-use crate::http1::{MAX_FIELDS, MAX_HEAD, Malformed};
+use crate::http1::{MAX_FIELDS, MAX_HEAD, Malformed, members};
 
 /// The head of a response.
 #[derive(Debug)]
@@ -142,9 +142,7 @@ fn number(value: &HeaderValue) -> Result<u64, Malformed> {
 
 fn keeps_alive(headers: &HeaderMap, version: Version) -> bool {
     let names = |wanted: &[u8]| {
-        let lists = headers.get_all(CONNECTION).iter();
-        let mut options = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted))
+        members(headers, CONNECTION).any(|option| option.eq_ignore_ascii_case(wanted))
     };
     if version == Version::HTTP_11 { !names(b"close") } else { names(b"keep-alive") }
 }

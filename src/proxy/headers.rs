@@ -14,6 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
+use crate::http1::members;
 use crate::proxy::admission::Target;
 use crate::spec::Protocol;
 
@@ -139,7 +140,8 @@ pub fn prepare_request(
     request_id: HeaderValue,
     protocol: Protocol,
 ) -> Bytes {
-    let wants_trailers = headers.get_all(TE).iter().any(has_trailers);
+    let wants_trailers =
+        members(headers, TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(headers);
     headers.remove(EXPECT);
     if wants_trailers {
@@ -152,11 +154,6 @@ pub fn prepare_request(
     join_cookies(headers);
     set_forwarded(headers, client, target, request_id);
     fit_protocol(headers, protocol, client, target)
-}
-
-fn has_trailers(value: &HeaderValue) -> bool {
-    let mut codings = value.as_bytes().split(|byte| *byte == b',');
-    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Fits the fields to the protocol that a replica speaks.
@@ -214,9 +211,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// The names that `Connection` lists, but for those that a client must not take off.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter();
-    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let names = members(headers, CONNECTION);
+    let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
     names.filter(|name| !is_protected(name)).take(MOST_NOMINATED).collect()
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectiona
 use tracing::debug;
 
 use crate::deadline::Deadline;
+use crate::http1::members;
 use crate::proxy::account::Account;
 use crate::proxy::http1::Upgraded;
 
@@ -39,18 +40,13 @@ pub fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
 }
 
 fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    let options = headers.get_all(CONNECTION).iter();
-    let mut options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    members(headers, CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Whether `h2c` is among the protocols; the first one that a replica knows is the one it takes.
 fn names_h2c(headers: &HeaderMap) -> bool {
-    let protocols = headers.get_all(UPGRADE).iter();
-    let mut protocols = protocols.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    protocols.any(|protocol| {
-        protocol.trim_ascii().get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"h2c"))
-    })
+    members(headers, UPGRADE)
+        .any(|protocol| protocol.get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"h2c")))
 }
 
 /// Joins the two sides when both have changed over, until both are closed or nothing has moved for
