@@ -6,6 +6,7 @@
 pub mod timestamp;
 pub mod quantity;
 pub mod suggest;
+pub mod keys;
 pub mod source;
 pub mod document;
 pub mod diagnostic;
@@ -35,8 +36,10 @@ pub mod clock;
 pub mod config;
 pub mod telemetry;
 pub mod check;
+pub mod token;
 pub mod docker;
 pub mod dns;
+pub mod identity;
 pub mod provider;
 pub mod tls;
 pub mod deadline;

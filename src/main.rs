@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hiveway::config::{Config, ConfigErrors, Sources};
-use hiveway::{app, check, demo, status, telemetry};
+use hiveway::{app, check, demo, status, telemetry, token};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
@@ -53,6 +53,10 @@ enum Command {
     /// With state, requests in flight, rate and the 99th percentile of the time to the response
     /// head, as the admin port tells them.
     Status(StatusArgs),
+    /// Makes the two secrets by which agents and edges know each other
+    ///
+    /// Prints them as commands that hand them to Docker; each call makes another pair.
+    Token(TokenArgs),
     /// For Docker's HEALTHCHECK: succeeds if the edge is ready
     Healthcheck(AdminArgs),
 }
@@ -110,6 +114,13 @@ struct CheckArgs {
     files: Vec<PathBuf>,
 }
 
+#[derive(Args)]
+struct TokenArgs {
+    /// Writes them to files there instead, which only you can read
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
 impl EdgeArgs {
     fn sources(self) -> Sources {
         let flags = [
@@ -128,6 +139,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(args),
         Command::Check(args) => check(&args),
         Command::Status(args) => show_status(args),
+        Command::Token(args) => make_token(args),
         Command::Healthcheck(AdminArgs { admin }) => healthcheck(&admin),
     };
     done.unwrap_or_else(|error| {
@@ -177,6 +189,15 @@ fn show_status(args: StatusArgs) -> Done {
     let terminal = io::stdout().is_terminal();
     let options = status::Options { admin, watch, json, terminal };
     runtime()?.block_on(status::run(&options, &mut io::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_token(TokenArgs { directory }: TokenArgs) -> Done {
+    let script = match directory {
+        Some(directory) => token::as_files(&directory)?,
+        None => token::as_commands()?,
+    };
+    write!(io::stdout(), "{script}")?;
     Ok(ExitCode::SUCCESS)
 }
 
