@@ -17,7 +17,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{Accept, Connect, TlsAcceptor, TlsConnector};
 
@@ -67,7 +67,7 @@ pub enum KeyError {
     },
     /// The cryptographic library fails.
     #[error("the keys cannot be used: {0}")]
-    Unusable(#[from] rustls::Error),
+    Unusable(#[from] Error),
     /// A name made of fingerprints is none, which cannot be.
     #[error("the keys cannot be named: {0}")]
     Unnameable(#[from] InvalidDnsNameError),
@@ -159,6 +159,21 @@ impl EdgeKeys {
     pub fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Connect<S> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
         connector.connect(self.server_name.clone(), stream)
+    }
+}
+
+/// Why a handshake, or the first read after it, came to nothing: words for the log of either side.
+pub fn reason(error: &io::Error) -> String {
+    let refused = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+    let denied = Error::AlertReceived(AlertDescription::AccessDenied);
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
+        Some(cause) if *cause == refused || *cause == denied => format!(
+            "the agent's secret and the edge's are not of one pair: give the services the `{}` and \
+             the `{}` of the same `hiveway token`",
+            Role::Agent.secret_name(),
+            Role::Edge.secret_name(),
+        ),
+        _ => error.to_string(),
     }
 }
 

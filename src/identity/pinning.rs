@@ -5,7 +5,8 @@
 //! and shows the key that the other one can recognise, which the handshake tells it:
 //!
 //! - An edge asks for a server name that lists the agents' keys that it knows, the current one
-//!   first: `<fingerprint>.<fingerprint>.hiveway`. The agent shows the first of them that it has.
+//!   first: `<fingerprint>.<fingerprint>.hiveway`. The agent shows the first of them that it has,
+//!   or its current one, which the edge then refuses.
 //! - An agent lists the edges' keys that it knows as `certificate_authorities` of its
 //!   `CertificateRequest` (RFC 8446, section 4.2.4), as names with a fingerprint for their common
 //!   name. The edge shows the first of its own that is among them.
@@ -63,7 +64,11 @@ impl Generation {
         Self::new(secret.key_pair(), own, secret.agents())
     }
 
-    fn new(pair: &Ed25519KeyPair, own: PublicKey, peer: PublicKey) -> Result<Self, Error> {
+    pub(super) fn new(
+        pair: &Ed25519KeyPair,
+        own: PublicKey,
+        peer: PublicKey,
+    ) -> Result<Self, Error> {
         let private = pair.to_pkcs8v1().map_err(failed)?;
         let signing = any_eddsa_type(&PrivatePkcs8KeyDer::from(private.as_ref()))?;
         let shown = CertificateDer::from(public_key_info(own).to_vec());
@@ -142,11 +147,10 @@ const NO_TLS12: Error = Error::PeerIncompatible(PeerIncompatible::Tls12NotOffere
 
 impl ResolvesServerCert for Keyring {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let mut known = hello.server_name()?.split('.');
-        known.find_map(|label| {
-            let found = self.generations.iter().find(|it| it.own_fingerprint == label)?;
-            Some(Arc::clone(&found.own))
-        })
+        let mut known = hello.server_name().into_iter().flat_map(|name| name.split('.'));
+        let with = |label| self.generations.iter().find(|it| it.own_fingerprint == label);
+        let found = known.find_map(with).or(self.generations.first())?;
+        Some(Arc::clone(&found.own))
     }
 
     fn only_raw_public_keys(&self) -> bool {
