@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use hiveway::config::Config;
 use hiveway::http1::chunked::Piece;
 use hiveway::http1::response::Framing;
+use hiveway::keys::{AgentSecret, EdgeSecret};
 use hiveway::proxy::admission::{self, Target};
 use hiveway::proxy::headers::{self, ClientSide};
 use hiveway::routing::path::{self, PathPrefix};
@@ -25,7 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, request
 type Named = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Named; 10] = [
+pub(crate) const TARGETS: [Named; 11] = [
     ("authority", authority),
     ("config", config),
     ("grpc", grpc),
@@ -34,6 +35,7 @@ pub(crate) const TARGETS: [Named; 10] = [
     ("path", path),
     ("response", response),
     ("saved_inventory", saved_inventory),
+    ("secrets", secrets),
     ("services_file", services_file),
     ("stack_file", stack_file),
 ];
@@ -228,6 +230,27 @@ fn saved_inventory(bytes: &[u8]) {
     }
     assert_eq!(first.routes.len(), second.routes.len());
     assert_eq!(first.diagnostics, second.diagnostics);
+}
+
+/// What is read as a secret is that secret; the bytes are also taken for the randomness of one.
+fn secrets(bytes: &[u8]) {
+    let agent = AgentSecret::read(bytes).map(|secret| secret.to_text());
+    let edge = EdgeSecret::read(bytes).map(|secret| secret.to_text());
+    assert!(agent.is_err() || edge.is_err());
+    for read in [agent, edge] {
+        match read {
+            Ok(text) => assert!(from_utf8(bytes).unwrap().trim().eq_ignore_ascii_case(&text)),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    let Some(random) = bytes.first_chunk() else { return };
+    let secret = AgentSecret::new(*random).unwrap();
+    let again = AgentSecret::read(secret.to_text().as_bytes()).unwrap();
+    assert_eq!(again.to_text(), secret.to_text());
+    assert_eq!(
+        EdgeSecret::read(secret.edge().to_text().as_bytes()).unwrap().agents(),
+        secret.edge().agents()
+    );
 }
 
 /// A replica's bytes: read at once or a few at a time, they are the same response.

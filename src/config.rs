@@ -108,6 +108,8 @@ pub struct Provider {
     pub networks: Vec<String>,
     /// Which stacks may claim which hosts; a host that no pattern covers is open to all.
     pub hosts: BTreeMap<HostPattern, Vec<String>>,
+    /// The edges' secret, for kind `agent`; the previous one may lie beside it.
+    pub secret: PathBuf,
     /// Docker's socket, for kind `docker`.
     pub socket: PathBuf,
     /// The services file, for kind `file`; always there with that kind.
@@ -333,6 +335,7 @@ impl Provider {
             instance: None,
             networks: Vec::new(),
             hosts: BTreeMap::new(),
+            secret: "/run/secrets/hiveway-edge".into(),
             socket: "/var/run/docker.sock".into(),
             path: None,
             resync: Duration::from_secs(10),

@@ -43,10 +43,10 @@ pub enum TokenError {
 pub fn as_commands() -> Result<String, TokenError> {
     let secret = new_secret()?;
     Ok(format!(
-        "# A new pair of secrets, as commands for a manager of the Swarm. Better than to paste them:\n\
-         # `hiveway token | sh` leaves no copy in the shell's history.\n\
+        "# A new pair of secrets, as commands for a manager of the Swarm. Whoever would rather have no\n\
+         # copy in the history of his shell makes a pair with `hiveway token | sh`.\n\
          # For the agents alone: whoever has it can tell every edge where to send requests.\n\
-         printf %s '{}' | docker secret create {} -\n\
+         printf %s '{}' | docker secret create {} - &&\n\
          # For the edges; it follows from the first one, so the two belong together.\n\
          printf %s '{}' | docker secret create {} -\n",
         secret.to_text(),
@@ -75,9 +75,9 @@ pub fn as_files(directory: &Path) -> Result<String, TokenError> {
     let [agent, edge] = [&agent, &edge].map(|file| quoted(file));
     Ok(format!(
         "# A new pair of secrets is in these files. On a manager of the Swarm:\n\
-         docker secret create {} {agent}\n\
-         docker secret create {} {edge}\n\
-         # Docker keeps them encrypted, and gives them to services only. Leave no copy:\n\
+         docker secret create {} {agent} &&\n\
+         docker secret create {} {edge} &&\n\
+         # Docker has them now, encrypted, and gives them to services alone.\n\
          rm {agent} {edge}\n",
         Role::Agent.secret_name(),
         Role::Edge.secret_name(),
@@ -93,9 +93,10 @@ fn new_secret() -> Result<AgentSecret, TokenError> {
 /// A new file that only its owner can read, from its first moment on.
 fn create(file: &Path) -> Result<File, TokenError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    made.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => TokenError::Exists(file.to_owned()),
-        _ => TokenError::File { file: file.to_owned(), error },
+    made.map_err(|error| {
+        let file = file.to_owned();
+        let exists = error.kind() == io::ErrorKind::AlreadyExists;
+        if exists { TokenError::Exists(file) } else { TokenError::File { file, error } }
     })
 }
 
@@ -141,8 +142,9 @@ mod tests {
         let script = as_commands().unwrap();
         let printed = commands(&script);
         assert_eq!(printed.len(), 2);
-        for (command, name) in printed.iter().zip(["hiveway-agent", "hiveway-edge"]) {
-            assert!(command.ends_with(&format!("' | docker secret create {name} -")), "{command}");
+        // Without the first one the second is of no use.
+        for (command, end) in printed.iter().zip(["hiveway-agent - &&", "hiveway-edge -"]) {
+            assert!(command.ends_with(&format!("' | docker secret create {end}")), "{command}");
         }
         let agent = AgentSecret::read(quotations(printed[0])[0].as_bytes()).unwrap();
         let edge = EdgeSecret::read(quotations(printed[1])[0].as_bytes()).unwrap();
@@ -163,7 +165,7 @@ mod tests {
         assert_eq!(of_edges.to_text(), secret.edge().to_text());
         assert!(!script.contains("_v1_"), "{script}");
         let first = commands(&script)[0];
-        assert_eq!(first, format!("docker secret create hiveway-agent {}", quoted(&agent)));
+        assert_eq!(first, format!("docker secret create hiveway-agent {} &&", quoted(&agent)));
         assert!(first.contains(r"/it'\''s new/"), "{script}");
     }
 

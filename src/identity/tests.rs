@@ -1,15 +1,18 @@
 use std::fs;
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair as CertificateKey};
-use rustls::PeerIncompatible;
-use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, WantsClientCert};
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, alg_id};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, public_key_to_spki};
 use rustls::version::TLS12;
+use rustls::{
+    ConfigBuilder, HandshakeKind, PeerIncompatible, ProtocolVersion, SupportedProtocolVersion,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -31,18 +34,15 @@ fn edge(generations: &[u8]) -> EdgeKeys {
 }
 
 /// Which private key is used, and which public key is shown for it.
-fn certified(pair: &aws_lc_rs::signature::Ed25519KeyPair, shown: PublicKey) -> Arc<CertifiedKey> {
+fn certified(pair: &Ed25519KeyPair, shown: PublicKey) -> Arc<CertifiedKey> {
     let private = pair.to_pkcs8v1().unwrap();
     let signing = any_eddsa_type(&PrivatePkcs8KeyDer::from(private.as_ref())).unwrap();
-    let info =
-        rustls::sign::public_key_to_spki(&rustls::pki_types::alg_id::ED25519, shown.as_bytes());
+    let info = public_key_to_spki(&alg_id::ED25519, shown.as_bytes());
     Arc::new(CertifiedKey::new(vec![CertificateDer::from(info.to_vec())], signing))
 }
 
 /// A certificate that somebody signed himself, with this key.
-fn certificate(
-    pair: &aws_lc_rs::signature::Ed25519KeyPair,
-) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+fn certificate(pair: &Ed25519KeyPair) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let private = PrivatePkcs8KeyDer::from(pair.to_pkcs8v1().unwrap().as_ref().to_vec());
     let key = CertificateKey::try_from(&private).unwrap();
     let names = vec!["hiveway".to_owned()];
@@ -50,12 +50,13 @@ fn certificate(
     (vec![signed.der().clone()], PrivateKeyDer::from(private))
 }
 
+/// Terms of an edge that lack only its own key.
+type Unfinished = ConfigBuilder<ClientConfig, WantsClientCert>;
+
 /// An edge of the first generation that breaks the rules in one way.
 fn odd_edge(
-    versions: &[&'static rustls::SupportedProtocolVersion],
-    finish: impl FnOnce(
-        rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
-    ) -> ClientConfig,
+    versions: &[&'static SupportedProtocolVersion],
+    finish: impl FnOnce(Unfinished) -> ClientConfig,
 ) -> EdgeKeys {
     let generation = Generation::of_edge(secret(1).edge()).unwrap();
     let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Keyring::new(vec![generation]));
@@ -137,12 +138,9 @@ async fn an_agent_and_an_edge_of_one_pair_speak_and_keep_nothing_for_the_next_ti
         let (accepted, connected) = (accepted.unwrap(), connected.unwrap());
         for kind in [accepted.get_ref().1.handshake_kind(), connected.get_ref().1.handshake_kind()]
         {
-            assert_eq!(kind, Some(rustls::HandshakeKind::Full));
+            assert_eq!(kind, Some(HandshakeKind::Full));
         }
-        assert_eq!(
-            connected.get_ref().1.protocol_version(),
-            Some(rustls::ProtocolVersion::TLSv1_3)
-        );
+        assert_eq!(connected.get_ref().1.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     }
     let [accepted, connected] = meet(&agent, &edge).await;
     accepted.unwrap();
@@ -175,7 +173,7 @@ async fn while_secrets_are_replaced_any_two_with_one_in_common_speak() {
 
 #[tokio::test]
 async fn an_edge_without_a_key_is_not_let_in() {
-    let no_raw_key = odd_edge(&[&TLS13], |config| config.with_no_client_auth());
+    let no_raw_key = odd_edge(&[&TLS13], Unfinished::with_no_client_auth);
     let not_raw = Error::PeerIncompatible(PeerIncompatible::IncorrectCertificateTypeExtension);
     assert_eq!(refused_by_agent(&no_raw_key).await, not_raw);
     // One that could show a key, but has none that the agent would take.

@@ -45,6 +45,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         |to, it| put(&mut to.provider.networks, it.list(value::name)),
     ),
     Setting::edge(
+        "provider.secret",
+        Default(r#""/run/secrets/hiveway-edge""#),
+        "The edges' secret of `hiveway token`, for kind \"agent\".",
+        |to, it| put(&mut to.provider.secret, it.path()),
+    )
+    .later(),
+    Setting::edge(
         "provider.socket",
         Default(r#""/var/run/docker.sock""#),
         "Docker's socket, for kind \"docker\".",
