@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio::task::yield_now;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -21,6 +22,10 @@ use crate::timestamp::Timestamp;
 
 /// How exactly limits are kept.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How many are told at once that their time has come. Each of a thousand connections that end takes a
+/// while to close, and requests of others must not wait for all of them.
+const WOKEN_AT_ONCE: usize = 8;
 
 /// No limit is in force.
 const NEVER: u64 = u64::MAX;
@@ -75,14 +80,21 @@ impl Deadlines {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.wake_expired(clock::now());
+            for limits in self.take_expired(clock::now()).chunks(WOKEN_AT_ONCE) {
+                for limit in limits {
+                    limit.waker.wake();
+                }
+                yield_now().await;
+            }
         }
     }
 
-    fn wake_expired(&self, now: Timestamp) {
+    /// Lets time pass, and returns the limits that are over.
+    fn take_expired(&self, now: Timestamp) -> Vec<Arc<Limit>> {
         // By how much the tick itself was late, no client was.
         let waited = now.since(self.ticked()).min(TICK);
         self.ticked.store(now.as_micros(), Relaxed);
+        let mut expired = Vec::new();
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.retain(|limit| {
             let Some(limit) = limit.upgrade() else {
@@ -92,10 +104,11 @@ impl Deadlines {
                 limit.keep_account(rate, waited);
             }
             if limit.at.load(Relaxed) <= now.as_micros() || limit.is_used_up() {
-                limit.waker.wake();
+                expired.push(limit);
             }
             true
         });
+        expired
     }
 
     /// Wakes whoever waits, to look at something else than the time.
@@ -241,7 +254,7 @@ mod tests {
         let deadlines = Arc::new(Deadlines::default());
         let kept = deadlines.add();
         drop(deadlines.add());
-        deadlines.wake_expired(Timestamp::START);
+        deadlines.take_expired(Timestamp::START);
         assert_eq!(deadlines.limits.lock().unwrap().len(), 1);
         drop(kept);
     }

@@ -42,6 +42,7 @@ pub mod dns;
 pub mod identity;
 pub mod provider;
 pub mod tls;
+pub mod turn;
 pub mod deadline;
 pub mod memory;
 pub mod proxy;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hiveway::config::{Config, ConfigErrors, Sources};
-use hiveway::{app, check, demo, status, telemetry, token};
+use hiveway::{app, check, demo, memory, status, telemetry, token};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
@@ -162,6 +162,7 @@ fn report(error: &(dyn Error + 'static)) {
 type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn edge(args: EdgeArgs) -> Done {
+    memory::use_small_pages();
     let (config, warnings) = Config::load(&args.sources())?;
     telemetry::start(&config.log);
     for warning in warnings {

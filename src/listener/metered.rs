@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::listener::frames::{Allowance, Frames};
 use crate::listener::stream::Stream;
 use crate::proxy::activity::Activity;
+use crate::turn;
 
 /// A stream of HTTP/2.
 pub(super) struct Metered<S> {
@@ -26,14 +27,18 @@ impl<S: Stream> Metered<S> {
         Self { stream, activity, frames: Frames::default(), allowance }
     }
 
-    fn meter(&mut self, bytes: &[u8]) {
+    fn meter(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         if self.allowance.is_low() {
             self.allowance.refill(self.activity.ticked());
             let (frames, bytes) = self.activity.take_sent();
             self.allowance.earn_by_data(frames, bytes);
         }
-        let (allowance, mut enough) = (&mut self.allowance, true);
-        self.frames.follow(bytes, |frame| enough &= allowance.pay(frame));
+        let (allowance, mut enough, mut steps) = (&mut self.allowance, true, 0_usize);
+        self.frames.follow(bytes, |frame| {
+            enough &= allowance.pay(frame);
+            steps = steps.saturating_add(frame.steps());
+        });
+        turn::spend(steps, cx);
         if !enough {
             self.activity.flooded();
         }
@@ -49,7 +54,7 @@ impl<S: Stream> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Some(came) = buffer.filled().get(before..).filter(|came| !came.is_empty()) {
-            self.meter(came);
+            self.meter(came, cx);
         }
         polled
     }

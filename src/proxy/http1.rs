@@ -23,12 +23,15 @@ use crate::proxy::failure::Failure;
 use crate::proxy::send::Sending;
 use crate::proxy::upload::UploadBody;
 use crate::timestamp::Timestamp;
+use crate::turn;
 use crate::upstream::Endpoint;
 
 /// What is read at once: a head and a small body, with room to spare.
 const READ: usize = 8 << 10;
 /// What is read at once of a body that fills more than that.
 const READ_MUCH: usize = 64 << 10;
+/// What is read of it in one step of a turn: others have theirs after 256 KiB.
+const BYTES_OF_A_STEP: usize = 2 << 10;
 
 /// A connection for one request at a time.
 #[derive(Debug)]
@@ -241,7 +244,11 @@ impl Http1 {
             Socket::Half(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
             Socket::Gone => Ok(0),
         };
-        self.read = if read.as_ref().is_ok_and(|read| *read >= READ) { READ_MUCH } else { READ };
+        let is_much = read.as_ref().is_ok_and(|read| *read >= READ);
+        self.read = if is_much { READ_MUCH } else { READ };
+        if is_much {
+            turn::spend(read.as_ref().map_or(0, |read| read / BYTES_OF_A_STEP), cx);
+        }
         Poll::Ready(read)
     }
 }
