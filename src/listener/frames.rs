@@ -58,11 +58,11 @@ pub(super) enum Frame {
 
 impl Frame {
     /// Steps of a turn that it takes: h2 answers a control frame in half a microsecond, and a request
-    /// that has just begun takes twenty times as long until it waits for its replica.
+    /// that has just begun takes ten times as long and more until it waits for its replica.
     pub(super) fn steps(self) -> usize {
         match self {
             Self::Data(_) => 0,
-            Self::Head => 2,
+            Self::Head => 8,
             Self::Control(_) => 1,
         }
     }
