@@ -56,7 +56,6 @@ fn readiness(known: &Knowledge, now: Timestamp) -> Result<String, String> {
         return Err(format!("no list yet: {trouble}"));
     }
     let age = now.since(known.listed_at).as_secs();
-    Ok(trouble.map_or("ok".to_owned(), |why| {
-        format!("ok, but the Swarm was last read {age} s ago: {why}")
-    }))
+    Ok(trouble
+        .map_or("ok".to_owned(), |why| format!("ok, but the inventory is {age} s old: {why}")))
 }

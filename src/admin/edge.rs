@@ -60,7 +60,7 @@ fn freshness(listed_at: Timestamp, now: Timestamp) -> String {
     if listed_at == Timestamp::START {
         "ok, with the saved inventory: the provider has not answered yet".to_owned()
     } else if age > OLD {
-        format!("ok, but the Swarm was last read {} s ago", age.as_secs())
+        format!("ok, but the inventory is {} s old", age.as_secs())
     } else {
         "ok".to_owned()
     }
@@ -74,7 +74,7 @@ mod tests {
     fn old_knowledge_is_no_obstacle_but_is_told() {
         let at = |seconds| Timestamp::START + Duration::from_secs(seconds);
         assert_eq!(freshness(at(60), at(90)), "ok");
-        assert_eq!(freshness(at(60), at(160)), "ok, but the Swarm was last read 100 s ago");
+        assert_eq!(freshness(at(60), at(160)), "ok, but the inventory is 100 s old");
         assert!(freshness(at(0), at(60)).starts_with("ok, with the saved inventory"));
     }
 }

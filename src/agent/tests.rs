@@ -409,3 +409,95 @@ async fn the_agent_on_the_own_node_is_preferred_and_the_own_networks_are_told() 
     let networks = edge.updates.borrow().as_ref().unwrap().networks.clone().unwrap();
     assert_eq!(networks[0].name, "control");
 }
+
+type Sender = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
+
+/// A connection of an edge's making, with a window of a few bytes.
+async fn dial(agent: &Running) -> (Sender, JoinSet<()>) {
+    let keys = EdgeKeys::new(secret(1).edge(), None).unwrap();
+    let stream = TcpStream::connect(agent.address).await.unwrap();
+    let stream = hyper_util::rt::TokioIo::new(keys.connect(stream).await.unwrap());
+    let (sender, connection) =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(1000)
+            .handshake(stream)
+            .await
+            .unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ = connection.await;
+    });
+    (sender, tasks)
+}
+
+async fn ask(
+    sender: &mut Sender,
+    path: &str,
+    protocol: &str,
+) -> http::Response<hyper::body::Incoming> {
+    let request = http::Request::get(format!("https://agent{path}"))
+        .header("hiveway-protocol", protocol)
+        .body(http_body_util::Empty::new());
+    sender.send_request(request.unwrap()).await.unwrap()
+}
+
+async fn text(response: http::Response<hyper::body::Incoming>) -> String {
+    use http_body_util::BodyExt;
+    let body = response.into_body().collect().await.unwrap();
+    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn another_protocol_is_refused_with_what_to_do() {
+    let engine = FakeEngine::start("hiveway.port=1");
+    let agent = Running::of(&engine);
+    let (mut sender, _tasks) = dial(&agent).await;
+    let refused = ask(&mut sender, "/follow", "2").await;
+    assert_eq!(refused.status(), 400);
+    let refusal = text(refused).await;
+    assert!(refusal.contains("speaks protocol 1, and the edge 2"), "{refusal}");
+    assert_eq!(ask(&mut sender, "/metrics", "1").await.status(), 404);
+    assert_eq!(ask(&mut sender, "/follow", "1").await.status(), 200);
+    assert_eq!(ask(&mut sender, "/follow", "1").await.status(), 409);
+}
+
+#[tokio::test]
+async fn a_follower_that_never_reads_costs_little_and_is_let_go() {
+    let engine = FakeEngine::start("hiveway.port=1");
+    let (services, tasks) = many(300, "hiveway.port=1");
+    engine.set_services(services);
+    engine.set_tasks(tasks);
+    let agent = Running::of(&engine);
+    until(|| agent.agent.knowledge().edition().is_some()).await;
+    let (mut sender, _tasks) = dial(&agent).await;
+    let _unread = ask(&mut sender, "/follow", "1").await;
+    agent.followers(1).await;
+    tokio::time::pause();
+    until(|| agent.refused("stalled") == 1).await;
+    tokio::time::resume();
+    agent.followers(0).await;
+    // Of the inventory, which is larger, what fits into its window, the buffer and a piece.
+    assert!(agent.sent() < 100_000, "{}", agent.sent());
+    let edge = Edge::of(&[agent.address]);
+    edge.follows(&agent).await;
+}
+
+#[tokio::test]
+async fn a_crowd_without_a_key_leaves_nothing_behind() {
+    let engine = FakeEngine::start("hiveway.port=1");
+    let agent = Running::of(&engine);
+    let mut crowd = Vec::new();
+    for at in 0..300_u32 {
+        let mut stream = TcpStream::connect(agent.address).await.unwrap();
+        if at % 2 == 0 {
+            use tokio::io::AsyncWriteExt;
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: agent\r\n\r\n").await;
+        }
+        crowd.push(stream);
+    }
+    until(|| agent.refused("limit") + agent.refused("handshake") >= 290).await;
+    drop(crowd);
+    let edge = Edge::of(&[agent.address]);
+    edge.has("hiveway.port=1").await;
+    agent.followers(1).await;
+}

@@ -57,6 +57,7 @@ pub fn follow(options: Options) -> (Provider, impl Future<Output = ()> + Send) {
         candidates: Candidates::new(fastrand::u64(..)),
         addresses: Vec::new(),
         unresolved: BTreeMap::new(),
+        followed: None,
         satisfied_at: now,
         complained_at: None,
         mistrusted: false,
@@ -74,6 +75,8 @@ struct Following {
     addresses: Vec<SocketAddr>,
     /// Names without addresses, and why.
     unresolved: BTreeMap<String, String>,
+    /// The one that tells what is fresh; none while it does not.
+    followed: Option<SocketAddr>,
     /// When an agent last told what is fresh.
     satisfied_at: Timestamp,
     /// When it was last said that none does; none if one does.
@@ -145,14 +148,17 @@ impl Following {
     /// An agent told what is fresh.
     fn satisfied(&mut self, agent: SocketAddr) {
         self.satisfied_at = clock::now();
-        if self.candidates.satisfying(agent) {
+        self.candidates.satisfying(agent);
+        if self.followed != Some(agent) {
             info!(provider = "agent", %agent, "following an agent");
             self.show(Some(agent));
         }
         self.complained_at = None;
     }
 
-    fn show(&self, followed: Option<SocketAddr>) {
+    /// Makes known whom it follows, and what is wrong with the others.
+    fn show(&mut self, followed: Option<SocketAddr>) {
+        self.followed = followed;
         self.held.show(self.candidates.standings(&self.addresses, followed));
     }
 

@@ -103,10 +103,10 @@ impl Candidates {
             && near.any(|at| self.is_ready(*at, now))
     }
 
-    /// It tells what is wanted. Whether that is news.
-    pub(super) fn satisfying(&mut self, agent: SocketAddr) -> bool {
-        let had_note = self.notes.remove(&agent).is_some();
-        self.last.replace(agent) != Some(agent) || had_note
+    /// It tells what is wanted.
+    pub(super) fn satisfying(&mut self, agent: SocketAddr) {
+        self.notes.remove(&agent);
+        self.last = Some(agent);
     }
 
     /// It could not be followed, or broke off.
@@ -164,6 +164,8 @@ impl Candidates {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -195,7 +197,9 @@ mod tests {
             now = now + Duration::from_millis(pause);
             assert_eq!(candidates.best(&[agent], now), Some(agent), "{pause}");
         }
-        assert!(candidates.satisfying(agent) && !candidates.satisfying(agent));
+        candidates.satisfying(agent);
+        candidates.failed(agent, "refused", now);
+        assert_eq!(candidates.best(&[agent], now + FIRST_PAUSE), Some(agent));
     }
 
     #[test]
@@ -229,6 +233,4 @@ mod tests {
             assert!(!candidates.looks_for_near(far, &agents));
         }
     }
-
-    use std::net::IpAddr;
 }
