@@ -10,6 +10,9 @@ use std::str::from_utf8;
 
 use bytes::BytesMut;
 use hiveway::config::Config;
+use hiveway::feed::lines::Lines;
+use hiveway::feed::message::Message;
+use hiveway::feed::{Edition, Services};
 use hiveway::http1::chunked::Piece;
 use hiveway::http1::response::Framing;
 use hiveway::keys::{AgentSecret, EdgeSecret};
@@ -26,9 +29,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, request
 type Named = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Named; 11] = [
+pub(crate) const TARGETS: [Named; 12] = [
     ("authority", authority),
     ("config", config),
+    ("feed", feed),
     ("grpc", grpc),
     ("headers", headers),
     ("labels", labels),
@@ -283,6 +287,29 @@ fn response_in(bytes: &[u8], size: usize) -> Option<(String, Vec<u8>, Vec<u8>)> 
     }
     let head = head.map_or_else(String::new, |head| format!("{} {:?}", head.status, head.headers));
     Some((head, body, came.to_vec()))
+}
+
+/// Messages of an agent, one a line: they are read as they are written, and what they tell has a name.
+fn feed(bytes: &[u8]) {
+    let (mut lines, mut edition) = (Lines::default(), Edition::of(Services::new()));
+    lines.push(bytes);
+    while let Ok(Some(line)) = lines.next_line() {
+        let Ok(Some(message)) = Message::read(&line) else { continue };
+        let written = message.write().unwrap();
+        assert_eq!(Message::read(&written).unwrap().as_ref(), Some(&message));
+        let next = match message {
+            Message::Whole(whole) => Edition::of(whole.services),
+            Message::Change(change) => edition.with(&change.changes),
+            Message::Hello(_) | Message::You(_) | Message::Beat(_) => continue,
+        };
+        let reached = edition.with(&edition.changes(&next));
+        assert_eq!(reached.version(), next.version());
+        assert_eq!(edition.version() == next.version(), edition == next);
+        let (inventory, unreadable) = next.inventory();
+        assert_eq!(inventory.services.len() + unreadable, next.services().len());
+        assert!(inventory.services.is_sorted_by(|a, b| a.name <= b.name));
+        edition = next;
+    }
 }
 
 /// A timeout and a status in the first two lines, then a message for people.

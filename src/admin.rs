@@ -5,7 +5,9 @@
 
 pub mod view;
 
+mod agent;
 mod answer;
+mod edge;
 
 use std::fmt;
 use std::io;
@@ -29,6 +31,8 @@ use tracing::{debug, warn};
 
 use crate::listener::PAUSE_AFTER_ERROR;
 use crate::metrics::{Metrics, Sources};
+
+pub use self::agent::AgentAdmin;
 
 /// A request head that takes longer is not waited for.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -81,16 +85,38 @@ impl Admin {
         let metrics = Metrics::new(Arc::clone(&sources))?;
         Ok(Self { sources, metrics, obstacle: Box::new(obstacle), options })
     }
+}
 
-    fn standing(&self, peer: IpAddr) -> Standing {
+/// Who has an admin port, and what it says there. `/livez` is the same for all.
+pub trait Speaker: Send + Sync + 'static {
+    /// Networks that may read it, beside loopback; empty for everybody.
+    fn networks(&self) -> &[IpNet];
+
+    /// The text for Prometheus.
+    ///
+    /// # Errors
+    /// Like [`Metrics::render`].
+    fn metrics(&self) -> prometheus::Result<String>;
+
+    /// Whether it is ready, in words; as an error if it is not.
+    ///
+    /// # Errors
+    /// Why it is not ready.
+    fn readiness(&self) -> Result<String, String>;
+
+    /// One list of the API as JSON; none if there is no such list.
+    fn list(&self, name: &str) -> Option<serde_json::Result<String>>;
+}
+
+impl Standing {
+    fn of(peer: IpAddr, networks: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
-        let networks = &self.options.networks;
         if peer.is_loopback() {
-            Standing::Local
+            Self::Local
         } else if networks.is_empty() || networks.iter().any(|network| network.contains(&peer)) {
-            Standing::Allowed
+            Self::Allowed
         } else {
-            Standing::Stranger
+            Self::Stranger
         }
     }
 }
@@ -135,7 +161,7 @@ impl Seats {
 ///
 /// # Errors
 /// If the socket cannot be used by the runtime.
-pub async fn serve(socket: StdListener, admin: Admin) -> io::Result<()> {
+pub async fn serve(socket: StdListener, admin: impl Speaker) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let socket = TcpListener::from_std(socket)?;
     let admin = Arc::new(admin);
@@ -155,7 +181,7 @@ pub async fn serve(socket: StdListener, admin: Admin) -> io::Result<()> {
             sleep(PAUSE_AFTER_ERROR).await;
             continue;
         };
-        let standing = admin.standing(peer.ip());
+        let standing = Standing::of(peer.ip(), admin.networks());
         let Some(seat) = seats.take(standing) else {
             debug!(%peer, "the admin port has too many connections: closed");
             continue;
@@ -174,7 +200,7 @@ struct Asked {
 /// What answers the requests of all connections. Errors of the limits become answers, so that none
 /// is left.
 fn service(
-    admin: Arc<Admin>,
+    admin: Arc<impl Speaker>,
 ) -> impl Service<Asked, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static
 {
     ServiceBuilder::new()
@@ -188,7 +214,7 @@ fn service(
             let admin = Arc::clone(&admin);
             // Away from the thread that follows DNS and the Swarm: thousands of replicas take a
             // while to write down.
-            tokio::task::spawn_blocking(move || answer::answer(&admin, &asked))
+            tokio::task::spawn_blocking(move || answer::answer(&*admin, &asked))
         })
 }
 

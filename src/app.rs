@@ -1,7 +1,11 @@
-//! A whole edge process: provider, data path and control side, until it is told to stop.
+//! A whole process: an edge with provider, data path and control side, until it is told to stop; or,
+//! in `agent`, an agent.
+
+mod agent;
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,11 +13,16 @@ use tracing::{error, info};
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, ProviderKind};
+use crate::dns::Resolver;
 use crate::docker::Engine;
 use crate::edge::{RunningEdge, StartError};
+use crate::identity::EdgeKeys;
 use crate::metrics;
+use crate::provider::docker::Pace;
 use crate::provider::{self, Provider};
 use crate::services_file;
+
+pub use self::agent::run_agent;
 
 /// Where a process finds its host name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -23,7 +32,7 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// # Errors
 /// If it cannot start.
 pub async fn run_edge(config: &Config) -> Result<(), StartError> {
-    let (provider, following) = follow(config);
+    let (provider, following) = follow(config)?;
     let edge = RunningEdge::start(config, provider.clone())?;
     if config.log.access {
         edge.log_requests(config.log.format, std::io::stdout())?;
@@ -76,34 +85,51 @@ fn hostname() -> String {
     std::fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_owned()
 }
 
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The provider that the options name, and what drives it.
-fn follow(config: &Config) -> (Provider, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+fn follow(config: &Config) -> Result<(Provider, Driver), StartError> {
     match (config.provider.kind, &config.provider.path) {
         (ProviderKind::File, Some(path)) => {
             let name = path.display().to_string();
             let read = move |text: &str| read_services(text, &name);
             let (provider, following) =
                 provider::file::follow(Path::new(path), provider::file::POLL, read);
-            (provider, Box::pin(following))
+            Ok((provider, Box::pin(following)))
         }
-        (ProviderKind::File | ProviderKind::Docker | ProviderKind::Agent, _) => {
+        (ProviderKind::Agent, _) => {
+            let (live, following) = provider::agent::follow(provider::agent::Options {
+                agents: config.provider.agents.clone(),
+                keys: EdgeKeys::read(&config.provider.secret).map_err(StartError::EdgeKeys)?,
+                resolver: Resolver::new(config.dns.server, config.dns.timeout)?,
+                hostname: hostname(),
+            });
+            Ok(save(config, &live, following))
+        }
+        (ProviderKind::File | ProviderKind::Docker, _) => {
             let engine = Engine::new(&config.provider.socket);
-            let pace = provider::docker::Pace {
-                resync: config.provider.resync,
-                ..provider::docker::Pace::default()
-            };
-            let (live, following) = provider::docker::follow(engine, hostname(), pace);
-            let directory = &config.state.dir;
-            let (provider, saving) =
-                provider::saved::follow(&live, directory, provider::saved::PATIENCE);
-            (
-                provider,
-                Box::pin(async {
-                    tokio::join!(following, saving);
-                }),
-            )
+            let (live, following) = provider::docker::follow(engine, hostname(), pace(config));
+            Ok(save(config, &live, following))
         }
     }
+}
+
+fn pace(config: &Config) -> Pace {
+    Pace { resync: config.provider.resync, ..Pace::default() }
+}
+
+/// The same provider, whose last word is kept for the next start.
+fn save(
+    config: &Config,
+    live: &Provider,
+    following: impl Future<Output = ()> + Send + 'static,
+) -> (Provider, Driver) {
+    let directory = &config.state.dir;
+    let (provider, saving) = provider::saved::follow(live, directory, provider::saved::PATIENCE);
+    let driver = Box::pin(async {
+        tokio::join!(following, saving);
+    });
+    (provider, driver)
 }
 
 fn read_services(text: &str, name: &str) -> Result<Vec<crate::inventory::SwarmService>, String> {

@@ -8,8 +8,10 @@ pub mod complaint;
 pub mod options;
 pub mod sources;
 
+mod defaults;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The role that keeps the listening sockets.
     pub sockets: Sockets,
+    /// The role that tells edges what the Swarm runs.
+    pub agent: Agent,
     /// Where services and replicas are learned.
     pub provider: Provider,
     /// How `tasks.<service>` is resolved.
@@ -96,6 +100,24 @@ pub struct Sockets {
     pub path: PathBuf,
 }
 
+/// The role that tells edges what the Swarm runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Where it listens for edges.
+    pub address: SocketAddr,
+    /// The file with the agents' secret.
+    pub secret: PathBuf,
+}
+
+/// Where an agent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentAddress {
+    /// An address and port.
+    Address(SocketAddr),
+    /// A name and port; each address of the name is one of an agent.
+    Name(String, u16),
+}
+
 /// Where services and replicas are learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -108,9 +130,11 @@ pub struct Provider {
     pub networks: Vec<String>,
     /// Which stacks may claim which hosts; a host that no pattern covers is open to all.
     pub hosts: BTreeMap<HostPattern, Vec<String>>,
-    /// The edges' secret, for kind `agent`; the previous one may lie beside it.
+    /// Where agents are, for kind `agent`; not empty.
+    pub agents: Vec<AgentAddress>,
+    /// The file with the edges' secret, for kind `agent`.
     pub secret: PathBuf,
-    /// Docker's socket, for kind `docker`.
+    /// Docker's socket, for kind `docker` and for the role `agent`.
     pub socket: PathBuf,
     /// The services file, for kind `file`; always there with that kind.
     pub path: Option<PathBuf>,
@@ -121,7 +145,7 @@ pub struct Provider {
 /// From what services and replicas are learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderKind {
-    /// From agents, over a private network. Not in this version, which refuses it.
+    /// From agents, over a private network.
     Agent,
     /// From Docker's socket.
     Docker,
@@ -268,27 +292,6 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
-impl Listener {
-    /// A listener of which only the name is known. `websecure` speaks TLS on 443, all others clear
-    /// text on 80.
-    fn new(name: &str) -> Self {
-        let tls = name == "websecure";
-        let port = if tls { 443 } else { 80 };
-        Self {
-            name: name.to_owned(),
-            address: everywhere(port),
-            default: true,
-            tls,
-            protocols: Protocols { http1: true, h2: true },
-            max_streams: 1000,
-            allow: Vec::new(),
-            proxy_protocol: false,
-            trusted_proxies: Vec::new(),
-            health_path: None,
-        }
-    }
-}
-
 impl Config {
     /// The listeners, and `websecure` beside `web` if nothing else was written and there is a
     /// certificate.
@@ -299,48 +302,6 @@ impl Config {
         }
         listeners
     }
-
-    /// What holds where nothing is written, still without a listener.
-    fn unwritten() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            runtime: Runtime { workers: 0 },
-            listeners: Vec::new(),
-            sockets: Sockets { path: "/run/hiveway/sockets.sock".into() },
-            provider: Provider::unwritten(),
-            dns: Dns {
-                server: None,
-                timeout: Duration::from_millis(400),
-                interval_active: Duration::from_millis(500),
-                interval_idle: seconds(5),
-            },
-            tls: Tls {
-                certificates: vec!["/run/secrets".into()],
-                min_version: TlsVersion::V1_2,
-                client_ca: None,
-            },
-            limits: Limits::unwritten(),
-            admin: Admin { address: everywhere(9400), networks: Vec::new() },
-            state: State { dir: "/var/lib/hiveway".into() },
-            log: Log { level: LogLevel::Info, format: LogFormat::Json, access: true },
-            drain: Drain { delay: seconds(2), timeout: seconds(30) },
-        }
-    }
-}
-
-impl Provider {
-    fn unwritten() -> Self {
-        Self {
-            kind: ProviderKind::Agent,
-            instance: None,
-            networks: Vec::new(),
-            hosts: BTreeMap::new(),
-            secret: "/run/secrets/hiveway-edge".into(),
-            socket: "/var/run/docker.sock".into(),
-            path: None,
-            resync: Duration::from_secs(10),
-        }
-    }
 }
 
 impl Limits {
@@ -348,32 +309,6 @@ impl Limits {
     pub fn least_rate(&self) -> Option<Rate> {
         self.body_rate.map(|bytes_per_second| Rate { bytes_per_second, grace: self.body_grace })
     }
-
-    fn unwritten() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            head_size: 32 << 10,
-            head_fields: 100,
-            head_time: seconds(10),
-            handshake_time: seconds(10),
-            handshakes: None,
-            keepalive_idle: seconds(60),
-            ping_interval: seconds(20),
-            ping_timeout: seconds(20),
-            stream_window: 256 << 10,
-            connection_window: 1 << 20,
-            send_buffer: 32 << 10,
-            body_rate: Some(1 << 10),
-            body_grace: seconds(20),
-            connections: None,
-            memory: None,
-        }
-    }
-}
-
-/// Every address of both families.
-fn everywhere(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! connection of their own with a limit of time and size, because a manager without a leader keeps
 //! a call for 20 s, while a new one may be answered. Events come through bollard, without a limit.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use model::{Service, Task};
+use model::{Info, Service, Task};
 
 pub mod model;
 pub mod translate;
@@ -58,6 +59,10 @@ pub struct Listing {
     pub tasks: Vec<Task>,
     /// Services and tasks that could not be read and were left out.
     pub unreadable: usize,
+    /// Highest Raft index of all services and tasks, history included.
+    pub raft: u64,
+    /// The Swarm's id; empty if it was not asked for, or not told.
+    pub cluster: String,
 }
 
 /// Why the engine told nothing.
@@ -108,7 +113,8 @@ pub enum EngineError {
     /// Another status than 200.
     #[error(
         "GET {path} was answered with {status}; if a socket proxy stands before the engine, it must \
-         allow GET of /services, /tasks and /events (the answer says: {message})"
+         allow GET of /services, /tasks and /events, for an agent also of /info (the answer says: \
+         {message})"
     )]
     Refused {
         /// What was asked.
@@ -123,8 +129,8 @@ pub enum EngineError {
         "the answer to GET {0} is larger than 64 MiB; shorten the Swarm's task history with `docker swarm update --task-history-limit 2`"
     )]
     TooLarge(&'static str),
-    /// The answer is no JSON list.
-    #[error("the answer to GET {path} is no list; is this socket a Docker engine's?")]
+    /// The answer is not the JSON that was asked for.
+    #[error("the answer to GET {path} cannot be read; is this socket a Docker engine's?")]
     Unreadable {
         /// What was asked.
         path: &'static str,
@@ -149,6 +155,29 @@ pub enum EngineError {
     Events(#[source] Box<bollard::errors::Error>),
 }
 
+impl Listing {
+    /// What is in the answers to `GET /services` and `GET /tasks`.
+    ///
+    /// # Errors
+    /// If either is no list.
+    pub fn read(services: &[u8], tasks: &[u8]) -> Result<Self, EngineError> {
+        let raft = Cell::new(0);
+        let see = |version: model::Version| raft.set(version.index.max(raft.get()));
+        let (services, odd_services) = model::decode_list(services, |service: &Service| {
+            see(service.version);
+            true
+        })
+        .map_err(|source| EngineError::Unreadable { path: "/services", source })?;
+        let (tasks, odd_tasks) = model::decode_list(tasks, |task: &Task| {
+            see(task.version);
+            translate::is_live(task)
+        })
+        .map_err(|source| EngineError::Unreadable { path: "/tasks", source })?;
+        let unreadable = odd_services + odd_tasks;
+        Ok(Self { services, tasks, unreadable, raft: raft.get(), cluster: String::new() })
+    }
+}
+
 impl Engine {
     /// The engine behind this socket. Nothing is opened until something is asked.
     pub fn new(socket: &Path) -> Self {
@@ -169,11 +198,18 @@ impl Engine {
     /// If either call fails. Objects that cannot be read are no error but counted.
     pub async fn list(&self) -> Result<Listing, EngineError> {
         let (services, tasks) = tokio::try_join!(self.get("/services"), self.get("/tasks"))?;
-        let (services, odd_services) = model::decode_list(&services, |_: &Service| true)
-            .map_err(|source| EngineError::Unreadable { path: "/services", source })?;
-        let (tasks, odd_tasks) = model::decode_list(&tasks, translate::is_live)
-            .map_err(|source| EngineError::Unreadable { path: "/tasks", source })?;
-        Ok(Listing { services, tasks, unreadable: odd_services + odd_tasks })
+        Listing::read(&services, &tasks)
+    }
+
+    /// The id of the Swarm that the engine is a manager of, by `GET /info`; empty if it tells none.
+    ///
+    /// # Errors
+    /// If the call fails.
+    pub async fn cluster(&self) -> Result<String, EngineError> {
+        let info = self.get("/info").await?;
+        let info: Info = serde_json::from_slice(&info)
+            .map_err(|source| EngineError::Unreadable { path: "/info", source })?;
+        Ok(info.swarm.cluster.id)
     }
 
     /// An item whenever a service was created, updated or removed: "look again", never more, since

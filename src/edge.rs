@@ -23,6 +23,7 @@ use crate::config::{self, Config, LogFormat};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::discovery::{self, Discovery};
 use crate::dns::{Resolver, ResolverError};
+use crate::identity::KeyError;
 use crate::inventory::Network;
 use crate::memory::Meter;
 use crate::provider::{Provider, Update};
@@ -63,6 +64,15 @@ pub enum StartError {
     /// There is no resolver.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// An agent has no secret, or a wrong one.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The same for an edge, which can do without agents.
+    #[error(
+        "{0}; to do without agents, write `kind = \"docker\"` under `[provider]` to read Docker's \
+         socket, or `kind = \"file\"` with `path = \"services.toml\"`"
+    )]
+    EdgeKeys(#[source] KeyError),
     /// There is no randomness for keys.
     #[error("cannot prepare TLS")]
     Tls(#[from] rustls::Error),

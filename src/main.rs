@@ -34,6 +34,11 @@ struct Cli {
 enum Command {
     /// Takes traffic and proxies it to the replicas of labelled services
     Edge(EdgeArgs),
+    /// Tells edges what the Swarm runs
+    ///
+    /// Reads Docker's socket on a manager, with GET requests only, and streams what edges need to
+    /// know to those that hold the edges' secret.
+    Agent(AgentArgs),
     /// Shows an edge and its replicas at work in one process, without Docker, files or root
     ///
     /// Everything listens on free ports of the loopback address only. Replicas die,
@@ -87,11 +92,21 @@ struct EdgeArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where services are learned from
-    #[arg(long, value_name = "KIND", value_parser = ["docker", "file"])]
+    #[arg(long, value_name = "KIND", value_parser = ["agent", "docker", "file"])]
     provider: Option<String>,
     /// Threads that serve; 0 is one per core
     #[arg(long, value_name = "N")]
     workers: Option<String>,
+    /// From which level on the log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
+    log_level: Option<String>,
+}
+
+#[derive(Args)]
+struct AgentArgs {
+    /// The file with the options [default: /etc/hiveway/hiveway.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// From which level on the log speaks
     #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
     log_level: Option<String>,
@@ -128,14 +143,19 @@ impl EdgeArgs {
             ("runtime.workers", self.workers),
             ("log.level", self.log_level),
         ];
-        let given = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Sources::of_process(self.config, given.collect::<BTreeMap<_, _>>())
+        sources(self.config, flags)
     }
+}
+
+fn sources<const N: usize>(file: Option<PathBuf>, flags: [(&str, Option<String>); N]) -> Sources {
+    let given = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Sources::of_process(file, given.collect::<BTreeMap<_, _>>())
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Edge(args) => edge(args),
+        Command::Agent(args) => agent(args),
         Command::Demo(args) => demo(args),
         Command::Check(args) => check(&args),
         Command::Status(args) => show_status(args),
@@ -163,13 +183,25 @@ type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn edge(args: EdgeArgs) -> Done {
     memory::use_small_pages();
-    let (config, warnings) = Config::load(&args.sources())?;
+    let config = load(&args.sources())?;
+    runtime()?.block_on(app::run_edge(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn agent(args: AgentArgs) -> Done {
+    let config = load(&sources(args.config, [("log.level", args.log_level)]))?;
+    runtime()?.block_on(app::run_agent(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The options, with the log ready for what is to be said about them.
+fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
+    let (config, warnings) = Config::load(sources)?;
     telemetry::start(&config.log);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(app::run_edge(&config))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(config)
 }
 
 fn demo(args: DemoArgs) -> Done {

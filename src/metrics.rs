@@ -17,6 +17,8 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use self::series::Samples;
+use crate::agent::Agent;
 use crate::clock;
 use crate::provider::Provider;
 use crate::proxy::Proxy;
@@ -56,10 +58,22 @@ impl Metrics {
     /// # Errors
     /// If two rows of the table contradict each other, which a test rules out.
     pub fn new(sources: Arc<Sources>) -> prometheus::Result<Self> {
+        Self::sampled(move || sampling::sample(&sources, clock::now()))
+    }
+
+    /// The metrics of an agent and of the process.
+    ///
+    /// # Errors
+    /// Like [`Metrics::new`].
+    pub fn of_agent(agent: Arc<Agent>) -> prometheus::Result<Self> {
+        Self::sampled(move || sampling::sample_agent(&agent))
+    }
+
+    fn sampled(sample: impl Fn() -> Samples + Send + Sync + 'static) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let descriptions = table::ALL.iter().map(|row| describe(row));
         let descriptions = descriptions.collect::<prometheus::Result<_>>()?;
-        registry.register(Box::new(Scrape { sources, descriptions }))?;
+        registry.register(Box::new(Scrape { sample: Box::new(sample), descriptions }))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self(registry))
     }
@@ -81,7 +95,7 @@ fn describe(row: &table::Metric) -> prometheus::Result<Desc> {
 
 /// Reads the sources whenever the registry is asked.
 struct Scrape {
-    sources: Arc<Sources>,
+    sample: Box<dyn Fn() -> Samples + Send + Sync>,
     descriptions: Vec<Desc>,
 }
 
@@ -91,7 +105,7 @@ impl Collector for Scrape {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        sampling::sample(&self.sources, clock::now()).into_families()
+        (self.sample)().into_families()
     }
 }
 

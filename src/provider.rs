@@ -1,19 +1,21 @@
 //! Where the inventory comes from, kept up to date.
 //!
 //! A provider runs beside everything else and never fails: what goes wrong is logged once, counted,
-//! and tried again, and until then the last inventory stands. `docker` reads an engine, `file` a
-//! list that a person wrote; `saved` stands in for one that is silent at the start. Nothing is
+//! and tried again, and until then the last inventory stands. `agent` follows agents, `docker` reads an
+//! engine, `file` a list that a person wrote; `saved` stands in for one that is silent at the start. Nothing is
 //! decided here; whoever follows parses and compiles.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::inventory::{Inventory, Network};
 use crate::timestamp::Timestamp;
 
+pub mod agent;
 pub mod docker;
 pub mod file;
 pub mod given;
@@ -33,21 +35,33 @@ pub struct Update {
 #[derive(Clone, Debug)]
 pub struct Provider {
     updates: watch::Receiver<Option<Update>>,
+    asked: Arc<Notify>,
     shared: Arc<Shared>,
+}
+
+/// An agent, as an edge sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStanding {
+    /// Address and port.
+    pub address: String,
+    /// Whether it is the one that is followed.
+    pub followed: bool,
+    /// What was wrong with it last; none if nothing was.
+    pub trouble: Option<String>,
 }
 
 /// What is told about a provider apart from inventories.
 #[derive(Debug, Default)]
 struct Shared {
-    asked: Notify,
     /// When the list behind the present state was asked for, in microseconds since the start.
     listed_at: AtomicU64,
     /// The same for people, as the bits of seconds since 1970.
     listed_unix: AtomicU64,
     errors: AtomicU64,
+    agents: Mutex<Vec<AgentStanding>>,
 }
 
-/// The provider's own end: it publishes, counts, and is asked.
+/// The provider's own end: it publishes and counts.
 #[derive(Debug)]
 struct Publisher {
     updates: watch::Sender<Option<Update>>,
@@ -57,7 +71,8 @@ struct Publisher {
 fn channel() -> (Provider, Publisher) {
     let (sender, receiver) = watch::channel(None);
     let shared = Arc::new(Shared::default());
-    let provider = Provider { updates: receiver, shared: Arc::clone(&shared) };
+    let asked = Arc::default();
+    let provider = Provider { updates: receiver, asked, shared: Arc::clone(&shared) };
     (provider, Publisher { updates: sender, shared })
 }
 
@@ -70,7 +85,7 @@ impl Provider {
 
     /// Asks for a new list at once. Asking often is the same as asking once: lists keep a distance.
     pub fn ask(&self) {
-        self.shared.asked.notify_one();
+        self.asked.notify_one();
     }
 
     /// When the last list that succeeded was asked for, whether or not anything had changed;
@@ -87,6 +102,11 @@ impl Provider {
     /// Lists and event streams that have failed so far.
     pub fn errors_total(&self) -> u64 {
         self.shared.errors.load(Ordering::Relaxed)
+    }
+
+    /// Agents that it knows, for provider `agent`.
+    pub fn agents(&self) -> Vec<AgentStanding> {
+        self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -118,7 +138,12 @@ impl Publisher {
     /// The present state was looked at and still holds.
     fn confirmed(&self, at: Timestamp) {
         self.shared.listed_at.store(at.as_micros(), Ordering::Relaxed);
-        self.shared.listed_unix.store(clock::unix_seconds().to_bits(), Ordering::Relaxed);
+        let unix = clock::unix_seconds() - clock::now().since(at).as_secs_f64();
+        self.shared.listed_unix.store(unix.to_bits(), Ordering::Relaxed);
+    }
+
+    fn agents(&self, agents: Vec<AgentStanding>) {
+        *self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner) = agents;
     }
 
     fn failed(&self) {

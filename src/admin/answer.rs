@@ -6,10 +6,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use serde::Serialize;
 
-use super::{Admin, Answer, Asked, Standing, view};
-use crate::clock;
+use super::{Answer, Asked, Speaker, Standing};
 use crate::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -21,7 +19,7 @@ const UNKNOWN: &str = "there is /metrics, /livez, /readyz and \
                        /api/v1/{routes,services,endpoints,diagnostics,nodes,certificates,version}\n";
 
 /// The answer to a request.
-pub(super) fn answer(admin: &Admin, asked: &Asked) -> Answer {
+pub(super) fn answer(admin: &impl Speaker, asked: &Asked) -> Answer {
     if asked.standing == Standing::Stranger {
         return text(StatusCode::FORBIDDEN, FORBIDDEN);
     }
@@ -31,36 +29,19 @@ pub(super) fn answer(admin: &Admin, asked: &Asked) -> Answer {
         return refused;
     }
     match asked.request.uri().path() {
-        "/metrics" => match admin.metrics.render() {
+        "/metrics" => match admin.metrics() {
             Ok(rendered) => with_type(StatusCode::OK, metrics::CONTENT_TYPE, rendered),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => match (admin.obstacle)() {
-            None => text(StatusCode::OK, "ok\n"),
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        "/readyz" => match admin.readiness() {
+            Ok(words) => text(StatusCode::OK, words + "\n"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
         },
-        path => match path.strip_prefix("/api/v1/") {
-            Some(list) => api(admin, list),
+        path => match path.strip_prefix("/api/v1/").and_then(|list| admin.list(list)) {
+            Some(written) => json(written),
             None => text(StatusCode::NOT_FOUND, UNKNOWN),
         },
-    }
-}
-
-fn api(admin: &Admin, list: &str) -> Answer {
-    let snapshot = admin.sources.proxy.snapshot.load();
-    match list {
-        "routes" => json(&view::routes(&snapshot, &admin.options.default_listeners)),
-        "services" => json(&view::services(&snapshot, clock::now())),
-        "endpoints" => json(&view::endpoints(&snapshot, clock::now())),
-        "diagnostics" => json(&view::diagnostics(&snapshot)),
-        "nodes" => json(&[view::node(&admin.options.hostname, (admin.obstacle)(), clock::now())]),
-        "certificates" => {
-            let certificates = admin.sources.certificates.load();
-            json(&view::certificates(&certificates, clock::date()))
-        }
-        "version" => json(&view::version()),
-        _ => text(StatusCode::NOT_FOUND, UNKNOWN),
     }
 }
 
@@ -69,8 +50,8 @@ pub(super) fn unavailable(error: &(dyn Error + Send + Sync)) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}: try again\n"))
 }
 
-fn json(value: &impl Serialize) -> Answer {
-    match serde_json::to_string_pretty(value) {
+fn json(written: serde_json::Result<String>) -> Answer {
+    match written {
         Ok(written) => with_type(StatusCode::OK, JSON, written + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }

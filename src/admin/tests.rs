@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{Admin, Options, Seats, Standing, serve};
+use super::{Admin, Options, Seats, Speaker, Standing, serve};
 use crate::metrics::{Sources, example};
 
 fn options() -> Options {
@@ -163,8 +163,8 @@ fn who_may_read_is_loopback_and_the_networks_that_are_named() {
         ("10.0.8.77", Standing::Stranger, Standing::Allowed),
     ] {
         let peer = peer.parse().unwrap();
-        assert_eq!(closed.standing(peer), when_closed, "{peer}");
-        assert_eq!(open.standing(peer), when_open, "{peer}");
+        assert_eq!(Standing::of(peer, closed.networks()), when_closed, "{peer}");
+        assert_eq!(Standing::of(peer, open.networks()), when_open, "{peer}");
     }
 }
 

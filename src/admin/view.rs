@@ -11,6 +11,7 @@ use crate::counters::{Histogram, PerCore, RouteCell, Tally};
 use crate::diagnostic::Diagnostic;
 use crate::health::State;
 use crate::metrics::VERSION;
+use crate::provider::AgentStanding;
 use crate::snapshot::{Route as Routed, Snapshot, Source};
 use crate::spec::{Matches, Protocol};
 use crate::timestamp::Timestamp;
@@ -129,6 +130,9 @@ pub struct Node {
     pub uptime_seconds: u64,
     /// Why it is not ready; none if it is.
     pub obstacle: Option<String>,
+    /// Agents that it knows; none with other providers.
+    #[serde(default)]
+    pub agents: Vec<AgentStanding>,
 }
 
 /// The program.
@@ -270,12 +274,18 @@ pub fn certificates(set: &CertificateSet, now: i64) -> Vec<Certificate> {
 }
 
 /// This edge.
-pub fn node(hostname: &str, obstacle: Option<&str>, now: Timestamp) -> Node {
+pub fn node(
+    hostname: &str,
+    obstacle: Option<&str>,
+    agents: Vec<AgentStanding>,
+    now: Timestamp,
+) -> Node {
     Node {
         hostname: hostname.to_owned(),
         version: VERSION.to_owned(),
         uptime_seconds: now.since(Timestamp::START).as_secs(),
         obstacle: obstacle.map(ToOwned::to_owned),
+        agents,
     }
 }
 

@@ -304,13 +304,6 @@ impl Assembly {
 
     fn complete_provider(&mut self, entries: &[Entry]) {
         let is_written = |name: &str| entries.iter().any(|entry| shown(&entry.path) == name);
-        if !is_written("provider.kind") {
-            let problem = "`provider.kind` is missing, and its default, \"agent\", is not in this \
-                           version yet";
-            let help = "write `kind = \"docker\"` under `[provider]` to read Docker's socket, or \
-                        `kind = \"file\"` with `path = \"services.toml\"`";
-            self.complain(Severity::Error, &Origin::Nowhere, problem.to_owned(), help);
-        }
         match self.config.provider.kind {
             ProviderKind::File if !is_written("provider.path") => {
                 let problem = "`provider.kind` is \"file\", but `provider.path` names none";

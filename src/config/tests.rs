@@ -159,10 +159,7 @@ error: `drain.timout` is not an option of this version
 
 error: `log.level` is not a word that is known here
   --> flag for `log.level`
-  = help: write `error` or `warn` or `info` or `debug` or `trace`, for example `debug`
-
-error: `provider.kind` is missing, and its default, \"agent\", is not in this version yet
-  = help: write `kind = \"docker\"` under `[provider]` to read Docker's socket, or `kind = \"file\"` with `path = \"services.toml\"`";
+  = help: write `error` or `warn` or `info` or `debug` or `trace`, for example `debug`";
 
 #[test]
 fn all_mistakes_come_at_once_each_with_its_place() {
@@ -179,7 +176,9 @@ delay = 5
 #[test]
 fn what_cannot_be_done_or_cannot_be_meant_is_refused() {
     for (file, part) in [
-        ("provider.kind = 'agent'", "which this version has not"),
+        ("provider.agents = ['10.0.9:9401']", "is not a name with a port"),
+        ("provider.agents = ['tasks.agent']", "for example `tasks.agent:9401`"),
+        ("provider.agents = []", "`provider.agents` has an empty entry"),
         ("provider.kind = 'file'", "`provider.path` names none"),
         ("listeners.web.proxy-protocol = true", "cannot do: read PROXY headers"),
         ("tls.client-ca = 'clients.pem'", "cannot do: verify client certificates"),

@@ -1,4 +1,4 @@
-//! A Docker engine for tests: a unix socket, two lists, an event stream, and faults on demand.
+//! A Docker engine for tests: a unix socket, lists, an event stream, and faults on demand.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,10 @@ pub(crate) struct FakeEngine {
 
 struct State {
     services: Mutex<String>,
+    tasks: Mutex<String>,
+    cluster: Mutex<&'static str>,
+    /// Raft index of the service that was made last.
+    raft: AtomicU64,
     mood: Mutex<Mood>,
     /// How many times the services were asked for.
     lists: AtomicU64,
@@ -64,7 +68,10 @@ impl FakeEngine {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).unwrap();
         let state = Arc::new(State {
-            services: Mutex::new(services(label)),
+            services: Mutex::new(services(label, FIRST_INDEX)),
+            tasks: Mutex::new("[]".to_owned()),
+            cluster: Mutex::new("swarm"),
+            raft: AtomicU64::new(FIRST_INDEX),
             mood: Mutex::new(Mood::Well),
             lists: AtomicU64::new(0),
             streams: watch::Sender::new(0),
@@ -80,7 +87,29 @@ impl FakeEngine {
     }
 
     pub(crate) fn relabel(&self, label: &str) {
-        *self.state.services.lock().unwrap() = services(label);
+        let index = self.state.raft.fetch_add(1, Ordering::Relaxed) + 1;
+        self.relabel_at(label, index);
+    }
+
+    /// The same, written at that index of the Raft log.
+    pub(crate) fn relabel_at(&self, label: &str, index: u64) {
+        self.state.raft.store(index, Ordering::Relaxed);
+        *self.state.services.lock().unwrap() = services(label, index);
+    }
+
+    /// The answer to `GET /services`.
+    pub(crate) fn set_services(&self, json: String) {
+        *self.state.services.lock().unwrap() = json;
+    }
+
+    /// The answer to `GET /tasks`.
+    pub(crate) fn set_tasks(&self, json: String) {
+        *self.state.tasks.lock().unwrap() = json;
+    }
+
+    /// Makes it a manager of another Swarm.
+    pub(crate) fn join(&self, cluster: &'static str) {
+        *self.state.cluster.lock().unwrap() = cluster;
     }
 
     pub(crate) fn turn(&self, mood: Mood) {
@@ -107,10 +136,14 @@ impl Drop for FakeEngine {
     }
 }
 
-fn services(label: &str) -> String {
+/// Of the first service.
+const FIRST_INDEX: u64 = 100;
+
+fn services(label: &str, index: u64) -> String {
     let (name, value) = label.split_once('=').unwrap();
     format!(
-        r#"[{{"ID": "s1", "Spec": {{"Name": "shop_web", "Labels": {{"{name}": "{value}"}}}}}}]"#
+        r#"[{{"ID": "s1", "Version": {{"Index": {index}}},
+             "Spec": {{"Name": "shop_web", "Labels": {{"{name}": "{value}"}}}}}}]"#
     )
 }
 
@@ -133,20 +166,31 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Answer,
         state.streams.send_modify(|streams| *streams += 1);
         return Ok(Response::new(event_stream(events)));
     }
-    let is_services = request.uri().path() == "/services";
-    if is_services {
+    let path = request.uri().path();
+    if path == "/services" {
         state.lists.fetch_add(1, Ordering::Relaxed);
     }
     let mood = *state.mood.lock().unwrap();
     let (status, text) = match mood {
-        Mood::Well if is_services => (200, state.services.lock().unwrap().clone()),
-        Mood::Well => (200, "[]".to_owned()),
+        Mood::Well => (200, list(path, &state)),
         Mood::Hung => std::future::pending().await,
         Mood::Refusing(status, message) => (status, format!(r#"{{"message": "{message}"}}"#)),
     };
     let mut answer = Response::new(Full::from(text).boxed_unsync());
     *answer.status_mut() = status.try_into().unwrap();
     Ok(answer)
+}
+
+fn list(path: &str, state: &State) -> String {
+    match path {
+        "/services" => state.services.lock().unwrap().clone(),
+        "/tasks" => state.tasks.lock().unwrap().clone(),
+        "/info" => {
+            let cluster = state.cluster.lock().unwrap();
+            format!(r#"{{"Swarm": {{"Cluster": {{"ID": "{cluster}"}}}}}}"#)
+        }
+        _ => "[]".to_owned(),
+    }
 }
 
 fn event_stream(events: broadcast::Receiver<()>) -> UnsyncBoxBody<Bytes, Infallible> {

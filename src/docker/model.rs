@@ -16,6 +16,9 @@ pub struct Service {
     /// Swarm's id.
     #[serde(rename = "ID", deserialize_with = "or_default")]
     pub id: String,
+    /// When it was last written, in the time of the managers' log.
+    #[serde(deserialize_with = "or_default")]
+    pub version: Version,
     /// RFC 3339 in UTC; Go leaves out final zeros of the fraction.
     #[serde(deserialize_with = "or_default")]
     pub created_at: String,
@@ -25,6 +28,15 @@ pub struct Service {
     /// What became of its ports.
     #[serde(deserialize_with = "or_default")]
     pub endpoint: Endpoint,
+}
+
+/// When an object was last written.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Version {
+    /// Of the entry in the Raft log: it only grows.
+    #[serde(deserialize_with = "or_default")]
+    pub index: u64,
 }
 
 /// What a service asks for.
@@ -131,6 +143,9 @@ pub struct Task {
     /// Swarm's id.
     #[serde(rename = "ID", deserialize_with = "or_default")]
     pub id: String,
+    /// When it was last written, in the time of the managers' log.
+    #[serde(deserialize_with = "or_default")]
+    pub version: Version,
     /// The service that it runs.
     #[serde(rename = "ServiceID", deserialize_with = "or_default")]
     pub service_id: String,
@@ -221,6 +236,33 @@ pub struct Driver {
     /// `overlay`, or `host` and the like for networks that nodes have by themselves.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
+}
+
+/// An engine about itself, as `GET /info` tells it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Info {
+    /// Its part in a Swarm.
+    #[serde(deserialize_with = "or_default")]
+    pub swarm: SwarmInfo,
+}
+
+/// An engine's part in a Swarm.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SwarmInfo {
+    /// Told by managers only.
+    #[serde(deserialize_with = "or_default")]
+    pub cluster: Cluster,
+}
+
+/// A Swarm.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Cluster {
+    /// Given when it was made, and never to another.
+    #[serde(rename = "ID", deserialize_with = "or_default")]
+    pub id: String,
 }
 
 /// The elements of a JSON list that can be read and that `keep` wants, and how many cannot be read.

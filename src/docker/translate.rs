@@ -47,13 +47,7 @@ pub fn inventory(listing: &Listing) -> Inventory {
 /// None if no task has it: outside a Swarm, under a host name of one's own choice, or in the moment
 /// before the manager has heard of the container.
 pub fn own_networks(listing: &Listing, hostname: &str) -> Option<Vec<Network>> {
-    if hostname.len() < HOSTNAME_DIGITS {
-        return None;
-    }
-    let own = listing
-        .tasks
-        .iter()
-        .find(|task| task.status.container_status.container_id.starts_with(hostname))?;
+    let own = task_of(listing, hostname)?;
     let mut networks: Vec<Network> = own
         .networks_attachments
         .iter()
@@ -62,6 +56,28 @@ pub fn own_networks(listing: &Listing, hostname: &str) -> Option<Vec<Network>> {
         .collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Some(networks)
+}
+
+/// Addresses of the task of `sibling`'s service that runs on the node of `hostname`; both are host
+/// names of containers. Empty if either is not known, or there is none.
+pub fn sibling_near(listing: &Listing, sibling: &str, hostname: &str) -> Vec<Ipv4Addr> {
+    let (Some(sibling), Some(own)) = (task_of(listing, sibling), task_of(listing, hostname)) else {
+        return Vec::new();
+    };
+    let is_near = |task: &&Task| {
+        let is_sibling = task.service_id == sibling.service_id && task.node_id == own.node_id;
+        is_sibling && task.desired_state == "running" && task.status.state == "running"
+    };
+    listing.tasks.iter().filter(is_near).flat_map(|task| addresses(task).into_values()).collect()
+}
+
+/// The task whose container has this host name.
+fn task_of<'l>(listing: &'l Listing, hostname: &str) -> Option<&'l Task> {
+    if hostname.len() < HOSTNAME_DIGITS {
+        return None;
+    }
+    let mut tasks = listing.tasks.iter();
+    tasks.find(|task| task.status.container_status.container_id.starts_with(hostname))
 }
 
 /// Networks by id, as tasks tell them; none for those that never carry our traffic.

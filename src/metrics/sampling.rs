@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::series::Samples;
 use super::{Sources, VERSION, table};
+use crate::agent::Agent;
+use crate::config::ProviderKind;
 use crate::counters::{EndpointCell, PerCore, RouteCell, Tally};
 use crate::health::State;
 use crate::proxy::Proxy;
@@ -43,6 +45,23 @@ pub(super) fn sample(sources: &Sources, now: Timestamp) -> Samples {
     add_provider(&mut samples, sources);
     add_diagnostics(&mut samples, &snapshot);
     samples.add(&table::MEMORY_PRESSURE, &[], f64::from(proxy.memory.pressure().level()));
+    samples.add(&table::BUILD_INFO, &[VERSION], 1.0);
+    samples
+}
+
+/// All samples of an agent, now.
+pub(super) fn sample_agent(agent: &Agent) -> Samples {
+    let mut samples = Samples::default();
+    let counts = agent.counts();
+    samples.count(&table::AGENT_FOLLOWERS, &[], counts.followers.load(Relaxed));
+    samples.count(&table::AGENT_SENT_BYTES, &[], counts.sent_bytes.load(Relaxed));
+    for (reason, count) in counts.refused().iter() {
+        samples.count(&table::AGENT_REFUSED, &[reason], count);
+    }
+    // An agent reads an engine like an edge of that provider.
+    let labels = [ProviderKind::Docker.word()];
+    samples.add(&table::LAST_SUCCESS, &labels, agent.knowledge().listed_unix);
+    samples.count(&table::PROVIDER_ERRORS, &labels, counts.errors.load(Relaxed));
     samples.add(&table::BUILD_INFO, &[VERSION], 1.0);
     samples
 }

@@ -105,6 +105,12 @@ table! {
         "When the provider last read the state of the Swarm; 0 if it never did.";
     PROVIDER_ERRORS: Counter "hiveway_provider_errors_total" [provider]
         "Reads of the Swarm's state, and event streams, that failed.";
+    AGENT_FOLLOWERS: Gauge "hiveway_agent_followers" []
+        "Edges that follow this agent.";
+    AGENT_SENT_BYTES: Counter "hiveway_agent_sent_bytes_total" []
+        "Bytes of messages that this agent sent to edges.";
+    AGENT_REFUSED: Counter "hiveway_agent_connections_refused_total" [reason]
+        "Connections that this agent closed: `handshake`, `limit`, or `stalled` edges.";
     DIAGNOSTICS: Gauge "hiveway_label_diagnostics" [service, severity]
         "Mistakes in the labels of a service.";
     BUILD_INFO: Gauge "hiveway_build_info" [version]

@@ -6,10 +6,12 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -71,11 +73,66 @@ pub fn follow(
     pace: Pace,
 ) -> (Provider, impl Future<Output = ()> + Send) {
     let (provider, publisher) = channel();
+    let asked = Arc::clone(&provider.asked);
+    (provider, follow_for(Edge { hostname, publisher }, engine, pace, asked))
+}
+
+/// Who takes what an engine tells.
+pub trait Recipient: Send {
+    /// A list that was asked for at that time has succeeded. How many services there are, if it
+    /// brings anything new.
+    fn listed(&mut self, listing: Listing, at: Timestamp) -> Option<usize>;
+
+    /// A list that was asked for at that time has failed.
+    fn failed(&mut self, error: &EngineError, at: Timestamp);
+
+    /// The event stream has ended.
+    fn stream_ended(&mut self);
+
+    /// Whether lists are to name the Swarm too.
+    fn wants_cluster(&self) -> bool;
+}
+
+/// An edge that reads an engine itself.
+struct Edge {
+    hostname: String,
+    publisher: Publisher,
+}
+
+impl Recipient for Edge {
+    fn listed(&mut self, listing: Listing, at: Timestamp) -> Option<usize> {
+        let networks = translate::own_networks(&listing, &self.hostname);
+        let inventory = translate::inventory(&listing);
+        let services = inventory.services.len();
+        self.publisher.succeeded(inventory, networks, at).then_some(services)
+    }
+
+    fn failed(&mut self, _: &EngineError, _: Timestamp) {
+        self.publisher.failed();
+    }
+
+    fn stream_ended(&mut self) {
+        self.publisher.failed();
+    }
+
+    fn wants_cluster(&self) -> bool {
+        false
+    }
+}
+
+/// Tells the recipient what the engine tells, for ever. A list is made at once when `asked` is
+/// notified.
+pub fn follow_for<R: Recipient>(
+    recipient: R,
+    engine: Engine,
+    pace: Pace,
+    asked: Arc<Notify>,
+) -> impl Future<Output = ()> + Send {
     let now = Instant::now();
     let follower = Follower {
         engine,
-        hostname,
-        publisher,
+        recipient,
+        asked,
         events: None,
         reopen_due: now,
         stream_backoff: Backoff::new(&pace),
@@ -87,14 +144,14 @@ pub fn follow(
         unreadable: 0,
         pace,
     };
-    (provider, follower.run())
+    follower.run()
 }
 
-struct Follower {
+struct Follower<R> {
     engine: Engine,
-    hostname: String,
     pace: Pace,
-    publisher: Publisher,
+    recipient: R,
+    asked: Arc<Notify>,
     /// None while it is closed.
     events: Option<BoxStream<'static, Result<(), EngineError>>>,
     /// When to open it, while it is closed.
@@ -113,7 +170,7 @@ struct Follower {
     unreadable: usize,
 }
 
-impl Follower {
+impl<R: Recipient> Follower<R> {
     async fn run(mut self) {
         loop {
             match self.wake().await {
@@ -130,7 +187,7 @@ impl Follower {
                 }
                 Wake::ListDue => self.start_list(),
                 Wake::Asked => self.list_within(Duration::ZERO),
-                Wake::Listed(Ok(listing)) => self.succeeded(&listing),
+                Wake::Listed(Ok(listing)) => self.succeeded(listing),
                 Wake::Listed(Err(error)) => self.failed(&error),
             }
         }
@@ -146,7 +203,7 @@ impl Follower {
                 Some(Err(error)) => Wake::StreamEnded(Some(error)),
                 None => Wake::StreamEnded(None),
             },
-            () = self.publisher.shared.asked.notified() => Wake::Asked,
+            () = self.asked.notified() => Wake::Asked,
             () = sleep_until(list_due), if !is_listing => Wake::ListDue,
             () = sleep_until(self.reopen_due), if !is_open => Wake::ReopenDue,
         }
@@ -159,14 +216,15 @@ impl Follower {
 
     fn start_list(&mut self) {
         let engine = self.engine.clone();
-        self.listing = Some(async move { engine.list().await }.boxed());
+        let wants_cluster = self.recipient.wants_cluster();
+        self.listing = Some(async move { list(&engine, wants_cluster).await }.boxed());
         self.listed_at = clock::now();
         let now = Instant::now();
         self.list_due = now + self.pace.resync;
         self.not_before = now + self.pace.distance;
     }
 
-    fn succeeded(&mut self, listing: &Listing) {
+    fn succeeded(&mut self, listing: Listing) {
         self.listing = None;
         if self.list_backoff.reset() {
             info!(provider = "docker", "the engine answers again");
@@ -179,17 +237,14 @@ impl Follower {
                 "left out what cannot be read"
             );
         }
-        let networks = translate::own_networks(listing, &self.hostname);
-        let inventory = translate::inventory(listing);
-        let services = inventory.services.len();
-        if self.publisher.succeeded(inventory, networks, self.listed_at) {
+        if let Some(services) = self.recipient.listed(listing, self.listed_at) {
             info!(provider = "docker", services, "the inventory has changed");
         }
     }
 
     fn failed(&mut self, error: &EngineError) {
         self.listing = None;
-        self.publisher.failed();
+        self.recipient.failed(error, self.listed_at);
         let cause: &dyn std::error::Error = error;
         if self.list_backoff.is_first() {
             warn!(provider = "docker", cause, "cannot list; the last inventory stands");
@@ -208,11 +263,20 @@ impl Follower {
 
     fn close_stream(&mut self, error: Option<&EngineError>) {
         self.events = None;
-        self.publisher.failed();
+        self.recipient.stream_ended();
         let cause = error.map(|error| error as &dyn std::error::Error);
         debug!(provider = "docker", cause, "the event stream ended");
         self.reopen_due = Instant::now() + self.stream_backoff.next();
     }
+}
+
+async fn list(engine: &Engine, wants_cluster: bool) -> Result<Listing, EngineError> {
+    if !wants_cluster {
+        return engine.list().await;
+    }
+    let (listing, cluster) = tokio::join!(engine.list(), engine.cluster());
+    // A list is worth more than to be lost for a name.
+    Ok(Listing { cluster: cluster.unwrap_or_default(), ..listing? })
 }
 
 /// Waits for ever if there is nothing to wait for.

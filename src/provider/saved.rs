@@ -54,7 +54,8 @@ pub fn follow(
 ) -> (Provider, impl Future<Output = ()> + Send + use<>) {
     let (sender, receiver) = watch::channel(None);
     // When `live` has listed is when this one has: never, for what was saved.
-    let provider = Provider { updates: receiver, shared: Arc::clone(&live.shared) };
+    let asked = Arc::clone(&live.asked);
+    let provider = Provider { updates: receiver, asked, shared: Arc::clone(&live.shared) };
     let publisher = Publisher { updates: sender, shared: Arc::clone(&live.shared) };
     let file = directory.join(FILE);
     let relaying = relay(live.updates(), publisher, file.clone(), patience);

@@ -11,6 +11,7 @@ use super::client::{AdminPort, StatusError};
 use super::table::{Column, write_table};
 use crate::admin::view::{Complaint, Endpoint, Node, Route, Service};
 use crate::clock;
+use crate::provider::AgentStanding;
 use crate::timestamp::Timestamp;
 
 /// For one list of the admin port.
@@ -109,11 +110,16 @@ impl Report {
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        for Node { hostname, version, uptime_seconds, obstacle } in &self.nodes {
+        for Node { hostname, version, uptime_seconds, obstacle, agents } in &self.nodes {
             let up = uptime(*uptime_seconds);
             let ready =
                 obstacle.as_ref().map_or("ready".to_owned(), |why| format!("not ready: {why}"));
             writeln!(out, "hiveway {version} on {hostname}, up {up}, {ready}")?;
+            for AgentStanding { address, followed, trouble } in agents {
+                let word = if *followed { ", followed" } else { "" };
+                let trouble = trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+                writeln!(out, "agent {address}{word}{trouble}")?;
+            }
         }
         if self.routes.is_empty() {
             writeln!(out, "\nno routes: no service has a label that begins with `hiveway.`")?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Sample::{Default, Example};
 use super::{Setting, Written, address, put};
-use crate::config::{Config, LogFormat, LogLevel, ProviderKind, TlsVersion};
+use crate::config::{AgentAddress, Config, LogFormat, LogLevel, ProviderKind, TlsVersion};
+use crate::routing::host;
 use crate::value::{self, Mistake};
 
 /// Largest window of HTTP/2 (RFC 9113, section 6.9.1).
@@ -27,9 +28,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .later(),
     Setting::edge(
+        "agent.address",
+        Default(r#""[::]:9401""#),
+        "Where the role `agent` listens for edges; never publish it.",
+        |to, it| put(&mut to.agent.address, address(it.text)),
+    ),
+    Setting::edge(
+        "agent.secret",
+        Default(r#""/run/secrets/hiveway-agent""#),
+        "The agents' secret; one with `-previous` behind its name counts too.",
+        |to, it| put(&mut to.agent.secret, it.path()),
+    ),
+    Setting::edge(
         "provider.kind",
-        Example(r#""docker""#),
-        "Where services are learned: \"docker\" (from its socket) or \"file\". Must be written.",
+        Default(r#""agent""#),
+        "Where services are learned: \"agent\", \"docker\" (from its socket) or \"file\".",
         kind,
     ),
     Setting::edge(
@@ -45,16 +58,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         |to, it| put(&mut to.provider.networks, it.list(value::name)),
     ),
     Setting::edge(
+        "provider.agents",
+        Default(r#"["tasks.agent:9401"]"#),
+        "Where agents are, for kind \"agent\"; each address of a name is one.",
+        |to, it| put(&mut to.provider.agents, value::list(it.text, agent)),
+    ),
+    Setting::edge(
         "provider.secret",
         Default(r#""/run/secrets/hiveway-edge""#),
-        "The edges' secret of `hiveway token`, for kind \"agent\".",
+        "The edges' secret, for kind \"agent\"; one with `-previous` behind its name counts too.",
         |to, it| put(&mut to.provider.secret, it.path()),
-    )
-    .later(),
+    ),
     Setting::edge(
         "provider.socket",
         Default(r#""/var/run/docker.sock""#),
-        "Docker's socket, for kind \"docker\".",
+        "Docker's socket, for kind \"docker\" and for the role `agent`.",
         docker_socket,
     ),
     Setting::edge(
@@ -270,12 +288,22 @@ fn kind(to: &mut Config, it: Written<'_>) -> Result<(), Mistake> {
         ("file", ProviderKind::File),
         ("agent", ProviderKind::Agent),
     ];
-    to.provider.kind = value::choice(it.text, &words)?;
-    if to.provider.kind == ProviderKind::Agent {
-        let help = "write \"docker\" to read a socket, or \"file\" with `path`";
-        return Err(Mistake::new("asks for an agent, which this version has not", help, ""));
+    put(&mut to.provider.kind, value::choice(it.text, &words))
+}
+
+/// An address or a name, and a port.
+fn agent(text: &str) -> Result<AgentAddress, Mistake> {
+    if let Ok(address) = text.parse() {
+        return Ok(AgentAddress::Address(address));
     }
-    Ok(())
+    let named = text.rsplit_once(':').and_then(|(name, port)| {
+        // What is all digits and dots is a mistyped address, not a name.
+        let has_letter = name.contains(|letter: char| letter.is_ascii_alphabetic());
+        (host::is_host(name) && has_letter && !name.starts_with('['))
+            .then_some(AgentAddress::Name(name.to_ascii_lowercase(), port.parse().ok()?))
+    });
+    let help = "write the name or the address of agents, and their port";
+    named.ok_or_else(|| Mistake::new("is not a name with a port", help, "tasks.agent:9401"))
 }
 
 fn docker_socket(to: &mut Config, it: Written<'_>) -> Result<(), Mistake> {

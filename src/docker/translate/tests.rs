@@ -7,9 +7,7 @@ use crate::docker::model::decode_list;
 fn recorded() -> Listing {
     let services = include_bytes!("../../../tests/data/docker/services.json");
     let tasks = include_bytes!("../../../tests/data/docker/tasks.json");
-    let (services, _) = decode_list(services, |_| true).unwrap();
-    let (tasks, _) = decode_list(tasks, is_live).unwrap();
-    Listing { services, tasks, unreadable: 0 }
+    Listing::read(services, tasks).unwrap()
 }
 
 /// A service as text: name, stack, labels, networks, ports, tasks wanted.
