@@ -266,6 +266,16 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
+impl Runtime {
+    /// How many threads serve, and how many sockets each listener has.
+    pub fn threads(self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+}
+
 impl Listener {
     /// A listener of which only the name is known. `websecure` speaks TLS on 443, all others clear
     /// text on 80.

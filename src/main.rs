@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hiveway::config::{Config, ConfigErrors, Sources};
-use hiveway::{app, check, demo, status, telemetry};
+use hiveway::{app, check, demo, sockets, status, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
@@ -34,6 +34,13 @@ struct Cli {
 enum Command {
     /// Takes traffic and proxies it to the replicas of labelled services
     Edge(EdgeArgs),
+    /// Keeps the listening sockets, so that edges are replaced without a client noticing
+    ///
+    /// Binds the addresses of the listeners and hands them to edges over a unix socket,
+    /// `path` in `[sockets]`. One that starts beside another takes over its sockets.
+    /// For the host's network, as root with `NET_BIND_SERVICE` and nothing else.
+    #[command(verbatim_doc_comment)]
+    Sockets(SocketsArgs),
     /// Shows an edge and its replicas at work in one process, without Docker, files or root
     ///
     /// Everything listens on free ports of the loopback address only. Replicas die,
@@ -54,7 +61,7 @@ enum Command {
     /// head, as the admin port tells them.
     Status(StatusArgs),
     /// For Docker's HEALTHCHECK: succeeds if the edge is ready
-    Healthcheck(AdminArgs),
+    Healthcheck(HealthArgs),
 }
 
 /// Where an edge tells about itself.
@@ -94,6 +101,28 @@ struct EdgeArgs {
 }
 
 #[derive(Args)]
+struct SocketsArgs {
+    /// The file with the options [default: /etc/hiveway/hiveway.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sockets of each listener; 0 is one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// From which level on the log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
+    log_level: Option<String>,
+}
+
+#[derive(Args)]
+struct HealthArgs {
+    #[command(flatten)]
+    edge: AdminArgs,
+    /// Whether sockets can be taken from `hiveway sockets` instead
+    #[arg(long, conflicts_with = "admin")]
+    sockets: bool,
+}
+
+#[derive(Args)]
 struct DemoArgs {
     /// Tells the story once; the exit code is 1 if a request failed
     #[arg(long)]
@@ -122,13 +151,29 @@ impl EdgeArgs {
     }
 }
 
+impl SocketsArgs {
+    fn sources(self) -> Sources {
+        // What the role has in common with an edge are the listeners. It needs no provider, whatever
+        // the edge's options say of theirs.
+        let provider = Some("docker".to_owned());
+        let flags = [
+            ("provider.kind", provider),
+            ("runtime.workers", self.workers),
+            ("log.level", self.log_level),
+        ];
+        let given = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Sources::of_process(self.config, given.collect::<BTreeMap<_, _>>())
+    }
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Edge(args) => edge(args),
+        Command::Sockets(args) => keep_sockets(args),
         Command::Demo(args) => demo(args),
         Command::Check(args) => check(&args),
         Command::Status(args) => show_status(args),
-        Command::Healthcheck(AdminArgs { admin }) => healthcheck(&admin),
+        Command::Healthcheck(args) => healthcheck(args),
     };
     done.unwrap_or_else(|error| {
         report(&*error);
@@ -159,6 +204,16 @@ fn edge(args: EdgeArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
+fn keep_sockets(args: SocketsArgs) -> Done {
+    let (config, warnings) = Config::load(&args.sources())?;
+    telemetry::start(&config.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    runtime()?.block_on(async { sockets::run(&config, app::stop_signal()).await })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn demo(args: DemoArgs) -> Done {
     let config = demo::options(args.log_level)?;
     telemetry::start(&config.log);
@@ -180,8 +235,15 @@ fn show_status(args: StatusArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn healthcheck(admin: &str) -> Done {
-    let text = runtime()?.block_on(status::healthcheck(admin))?;
+fn healthcheck(args: HealthArgs) -> Done {
+    let HealthArgs { edge: AdminArgs { admin }, sockets } = args;
+    let text = if sockets {
+        let role = SocketsArgs { config: None, workers: None, log_level: None };
+        let (config, _) = Config::load(&role.sources())?;
+        sockets::healthcheck(&config.sockets.path)?
+    } else {
+        runtime()?.block_on(status::healthcheck(&admin))?
+    };
     writeln!(io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
 }

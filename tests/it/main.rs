@@ -31,6 +31,7 @@ mod progress;
 mod protocols;
 mod replicas;
 mod saved;
+mod sockets;
 mod support;
 mod tls;
 mod upgrades;
