@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -14,22 +15,31 @@ use crate::edge::{RunningEdge, StartError};
 use crate::metrics;
 use crate::provider::{self, Provider};
 use crate::services_file;
+use crate::supervisor::Parent;
 
 /// Where a process finds its host name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// Runs an edge until SIGTERM or Ctrl-C, and drains it.
+/// Runs an edge until SIGTERM or Ctrl-C, and drains it. With a parent it goes on where the child before
+/// it died.
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run_edge(config: &Config) -> Result<(), StartError> {
-    let (provider, following) = follow(config);
-    let edge = RunningEdge::start(config, provider.clone())?;
+pub async fn run_edge(config: &Config, mut parent: Option<Parent>) -> Result<(), StartError> {
+    // What was saved a moment ago is no older than what an engine would say now.
+    let died = parent.as_ref().is_some_and(|parent| !parent.is_first());
+    let patience = if died { Duration::ZERO } else { provider::saved::PATIENCE };
+    let (provider, following) = follow(config, patience);
+    let kept = parent.as_mut().map(Parent::take_sockets).unwrap_or_default();
+    let mut edge = RunningEdge::start_with(config, provider.clone(), kept)?;
     if config.log.access {
         edge.log_requests(config.log.format, std::io::stdout())?;
     }
     let following = tokio::spawn(following);
     let serving = tokio::spawn(serve_admin(config, provider, &edge)?);
+    if let Some(parent) = parent {
+        parent.keep(&edge.take_own_sockets());
+    }
     edge.run(config.drain, stop_signal()).await;
     following.abort();
     serving.abort();
@@ -76,8 +86,12 @@ fn hostname() -> String {
     std::fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_owned()
 }
 
-/// The provider that the options name, and what drives it.
-fn follow(config: &Config) -> (Provider, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+/// The provider that the options name, and what drives it. If it is silent for so long, what was saved
+/// stands in for it.
+fn follow(
+    config: &Config,
+    patience: Duration,
+) -> (Provider, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
     match (config.provider.kind, &config.provider.path) {
         (ProviderKind::File, Some(path)) => {
             let name = path.display().to_string();
@@ -94,8 +108,7 @@ fn follow(config: &Config) -> (Provider, std::pin::Pin<Box<dyn Future<Output = (
             };
             let (live, following) = provider::docker::follow(engine, hostname(), pace);
             let directory = &config.state.dir;
-            let (provider, saving) =
-                provider::saved::follow(&live, directory, provider::saved::PATIENCE);
+            let (provider, saving) = provider::saved::follow(&live, directory, patience);
             (
                 provider,
                 Box::pin(async {

@@ -46,6 +46,7 @@ pub mod proxy;
 pub mod discovery;
 pub mod listener;
 pub mod sockets;
+pub mod supervisor;
 pub mod metrics;
 pub mod admin;
 pub mod status;

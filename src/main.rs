@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hiveway::config::{Config, ConfigErrors, Sources};
-use hiveway::{app, check, demo, sockets, status, telemetry};
+use hiveway::{app, check, demo, sockets, status, supervisor, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
@@ -98,6 +98,12 @@ struct EdgeArgs {
     /// From which level on the log speaks
     #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
     log_level: Option<String>,
+    /// Does what pid 1 of a container does anyway: runs the edge as a child, again and again
+    #[arg(long, hide = true)]
+    supervise: bool,
+    /// This is the child
+    #[arg(long, hide = true, value_name = "WHICH", value_parser = [supervisor::FIRST, supervisor::AGAIN])]
+    supervised: Option<String>,
 }
 
 #[derive(Args)]
@@ -195,12 +201,21 @@ fn report(error: &(dyn Error + 'static)) {
 type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn edge(args: EdgeArgs) -> Done {
+    let supervised = args.supervised.clone();
+    if supervised.is_none() && (args.supervise || supervisor::is_called_for()) {
+        // The edge itself says what is wrong with its options.
+        if let Ok((config, _)) = Config::load(&args.sources()) {
+            telemetry::start(&config.log);
+        }
+        return Ok(runtime()?.block_on(async { supervisor::run().await })?);
+    }
+    let parent = supervised.map(|word| supervisor::Parent::find(&word)).transpose()?;
     let (config, warnings) = Config::load(&args.sources())?;
     telemetry::start(&config.log);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(app::run_edge(&config))?;
+    runtime()?.block_on(app::run_edge(&config, parent))?;
     Ok(ExitCode::SUCCESS)
 }
 

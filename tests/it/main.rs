@@ -32,6 +32,7 @@ mod protocols;
 mod replicas;
 mod saved;
 mod sockets;
+mod supervision;
 mod support;
 mod tls;
 mod upgrades;

@@ -142,6 +142,31 @@ impl Program {
         address_in(log.iter().find(|line| line.contains(&message)).expect("such a line"))
     }
 
+    /// The processes that it has started, each with the letter of its state.
+    pub(crate) fn children(&self) -> Vec<(Pid, char)> {
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let processes = processes.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
+        let child = |process: i32| {
+            let line = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            // `pid (name) state parent ...`
+            let mut fields = line.rsplit_once(") ")?.1.split(' ');
+            let state = fields.next()?.chars().next()?;
+            let is_ours = fields.next()? == self.process.id().to_string();
+            is_ours.then_some((Pid::from_raw(process)?, state))
+        };
+        processes.filter_map(child).collect()
+    }
+
+    /// Kills its one child, and waits until there is nothing left of it. Which one it was.
+    pub(crate) async fn lose_child(&self) -> Pid {
+        eventually("there is a child", || self.children().len() == 1).await;
+        let child = self.children()[0].0;
+        kill_process(child, Signal::KILL).unwrap();
+        let is_gone = || self.children().iter().all(|(process, _)| *process != child);
+        eventually("the child is gone", is_gone).await;
+        child
+    }
+
     pub(crate) fn send(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
