@@ -7,6 +7,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -21,24 +22,33 @@ use crate::metrics;
 use crate::provider::docker::Pace;
 use crate::provider::{self, Provider};
 use crate::services_file;
+use crate::supervisor::Parent;
 
 pub use self::agent::run_agent;
 
 /// Where a process finds its host name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// Runs an edge until SIGTERM or Ctrl-C, and drains it.
+/// Runs an edge until SIGTERM or Ctrl-C, and drains it. With a parent it goes on where the child before
+/// it died.
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run_edge(config: &Config) -> Result<(), StartError> {
-    let (provider, following) = follow(config)?;
-    let edge = RunningEdge::start(config, provider.clone())?;
+pub async fn run_edge(config: &Config, mut parent: Option<Parent>) -> Result<(), StartError> {
+    // What was saved a moment ago is no older than what an engine would say now.
+    let died = parent.as_ref().is_some_and(|parent| !parent.is_first());
+    let patience = if died { Duration::ZERO } else { provider::saved::PATIENCE };
+    let (provider, following) = follow(config, patience)?;
+    let kept = parent.as_mut().map(Parent::take_sockets).unwrap_or_default();
+    let mut edge = RunningEdge::start_with(config, provider.clone(), kept)?;
     if config.log.access {
         edge.log_requests(config.log.format, std::io::stdout())?;
     }
     let following = tokio::spawn(following);
     let serving = tokio::spawn(serve_admin(config, provider, &edge)?);
+    if let Some(parent) = parent {
+        parent.keep(&edge.take_own_sockets());
+    }
     edge.run(config.drain, stop_signal()).await;
     following.abort();
     serving.abort();
@@ -87,8 +97,9 @@ fn hostname() -> String {
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The provider that the options name, and what drives it.
-fn follow(config: &Config) -> Result<(Provider, Driver), StartError> {
+/// The provider that the options name, and what drives it. If it is silent for so long, what was saved
+/// stands in for it.
+fn follow(config: &Config, patience: Duration) -> Result<(Provider, Driver), StartError> {
     match (config.provider.kind, &config.provider.path) {
         (ProviderKind::File, Some(path)) => {
             let name = path.display().to_string();
@@ -104,12 +115,12 @@ fn follow(config: &Config) -> Result<(Provider, Driver), StartError> {
                 resolver: Resolver::new(config.dns.server, config.dns.timeout)?,
                 hostname: hostname(),
             });
-            Ok(save(config, &live, following))
+            Ok(save(config, patience, &live, following))
         }
         (ProviderKind::File | ProviderKind::Docker, _) => {
             let engine = Engine::new(&config.provider.socket);
             let (live, following) = provider::docker::follow(engine, hostname(), pace(config));
-            Ok(save(config, &live, following))
+            Ok(save(config, patience, &live, following))
         }
     }
 }
@@ -121,11 +132,12 @@ fn pace(config: &Config) -> Pace {
 /// The same provider, whose last word is kept for the next start.
 fn save(
     config: &Config,
+    patience: Duration,
     live: &Provider,
     following: impl Future<Output = ()> + Send + 'static,
 ) -> (Provider, Driver) {
     let directory = &config.state.dir;
-    let (provider, saving) = provider::saved::follow(live, directory, provider::saved::PATIENCE);
+    let (provider, saving) = provider::saved::follow(live, directory, patience);
     let driver = Box::pin(async {
         tokio::join!(following, saving);
     });

@@ -292,6 +292,16 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
+impl Runtime {
+    /// How many threads serve, and how many sockets each listener has.
+    pub fn threads(self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+}
+
 impl Config {
     /// The listeners, and `websecure` beside `web` if nothing else was written and there is a
     /// certificate.

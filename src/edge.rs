@@ -4,11 +4,15 @@
 //! [`RunningEdge::run`] has the control side: provider, compilation and discovery.
 
 mod binding;
+mod holding;
+mod intake;
+mod readiness;
 mod worker;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -23,17 +27,23 @@ use crate::config::{self, Config, LogFormat};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::discovery::{self, Discovery};
 use crate::dns::{Resolver, ResolverError};
+use crate::handover::Held;
 use crate::identity::KeyError;
 use crate::inventory::Network;
+use crate::listener;
 use crate::memory::Meter;
 use crate::provider::{Provider, Update};
+use crate::proxy::Proxy;
 use crate::proxy::activity::Connections;
-use crate::proxy::{Core, ListenerPolicy, Proxy};
 use crate::snapshot::{Edge, EdgeListener, Snapshot};
 use crate::telemetry::access::AccessLog;
 use crate::tls::{Certificates, Watch};
 
-use self::worker::Accepting;
+use self::holding::{Following, Holder};
+use self::intake::Intake;
+use self::worker::{Accepting, Left};
+
+pub use self::readiness::Readiness;
 
 /// With its first table an edge waits for its replicas that long before it accepts: requests that
 /// came at once would only wait inside.
@@ -114,37 +124,54 @@ pub struct RunningEdge {
     discovery: Discovery,
     accepting: watch::Sender<Accepting>,
     workers: Vec<JoinHandle<()>>,
+    /// What accepts on sockets that come later, until the edge runs.
+    following: Option<Following>,
+    /// The sockets that the role `sockets` has as well, until they are listened on.
+    unheard: Vec<Held>,
+    /// The sockets that only this process has, once more.
+    own: Vec<Held>,
+    /// The sockets that are left to the next edge at the end.
+    left: Left,
+    /// Where the role `sockets` would be.
+    sockets: PathBuf,
 }
 
 impl RunningEdge {
-    /// Binds the listeners and starts the threads. Nothing is accepted before the first table.
+    /// Binds the listeners, or takes their sockets from the role `sockets`, and starts the threads.
+    /// Nothing is accepted before the first table.
     ///
     /// # Errors
     /// If an address cannot be bound or a thread not be started.
     pub fn start(config: &Config, provider: Provider) -> Result<Self, StartError> {
-        let cores = workers(config);
+        Self::start_with(config, provider, Vec::new())
+    }
+
+    /// The same with sockets that have outlived an earlier process of this edge.
+    ///
+    /// # Errors
+    /// If an address cannot be bound or a thread not be started.
+    pub fn start_with(
+        config: &Config,
+        provider: Provider,
+        kept: Vec<Held>,
+    ) -> Result<Self, StartError> {
+        let cores = config.runtime.threads();
         let (accepting, accepts) = watch::channel(Accepting::NotYet);
         let (listeners, watch) = with_certificates(config)?;
         let certificates = watch.as_ref().map(Watch::certificates).unwrap_or_default();
-        let (bound, shares) = binding::bind_all(config, &listeners, &certificates, cores)?;
-        let policies = listeners.iter().zip(&bound);
-        let policies = policies.map(|(listener, bound)| policy(listener, bound)).collect();
-        let proxy = Arc::new(Proxy::new(policies, cores));
-        let mut handles = Vec::new();
-        let mut threads = Vec::new();
-        for (index, shares) in shares.into_iter().enumerate() {
-            let core = Arc::new(Core::new(index, &proxy, config.limits.least_rate()));
-            let (handle, thread) = worker::start(Arc::clone(&core), shares, accepts.clone())
-                .map_err(StartError::Worker)?;
-            handles.push((handle, core));
-            threads.push(thread);
-        }
+        let mut holder = Holder::at(&config.sockets.path);
+        let doors = binding::bind_all(&listeners, holder.ask(), kept, cores)?;
+        let connections = intake::connections(config, listeners.len());
+        let bound = binding::bound(&listeners, &doors, &connections);
+        let proxy = Arc::new(Proxy::new(binding::policies(&listeners, &bound), cores));
+        let (handles, threads) = worker::start_all(config, &proxy, &accepts)?;
+        let places = intake::places(config, &listeners, &certificates, connections)?;
+        let intake = Intake::new(&handles, places, accepts);
+        let [unheard, own] = intake.open_all(doors, &mut holder);
+        let dns = config.dns;
         let discovery = Discovery::new(discovery::Context {
-            resolver: Resolver::new(config.dns.server, config.dns.timeout)?,
-            pace: discovery::Pace {
-                active: config.dns.interval_active,
-                idle: config.dns.interval_idle,
-            },
+            resolver: Resolver::new(dns.server, dns.timeout)?,
+            pace: discovery::Pace { active: dns.interval_active, idle: dns.interval_idle },
             provider: provider.clone(),
             cores: handles,
         });
@@ -161,7 +188,18 @@ impl RunningEdge {
             discovery,
             accepting,
             workers: threads,
+            left: Arc::clone(&intake.left),
+            following: Some(Following { holder, intake, listeners }),
+            unheard,
+            own,
+            sockets: config.sockets.path.clone(),
         })
+    }
+
+    /// The sockets that only this process has, for whoever keeps them if it dies. They are closed here
+    /// when the edge runs, or what waits in them would be lost at its end.
+    pub fn take_own_sockets(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.own)
     }
 
     /// Writes a line about each request to `out`. Called before the edge runs, and once.
@@ -180,7 +218,9 @@ impl RunningEdge {
 
     /// Follows the provider until `stop` completes, then drains and ends.
     pub async fn run(mut self, drain: config::Drain, stop: impl Future<Output = ()>) {
+        drop(self.take_own_sockets());
         let watching = self.watch.take().map(|watch| tokio::spawn(watch.follow()));
+        let following = self.following.take().map(|it| tokio::spawn(it.run()));
         let memory = Arc::clone(&self.proxy.memory);
         let measuring = self.meter.take().map(|meter| tokio::spawn(meter.follow(memory)));
         let mut updates = self.provider.updates();
@@ -205,6 +245,9 @@ impl RunningEdge {
                 }
                 () = &mut stop => break,
             }
+        }
+        if let Some(following) = following {
+            following.abort();
         }
         self.drain(drain).await;
         watching.into_iter().chain(measuring).for_each(|task| task.abort());
@@ -254,6 +297,8 @@ impl RunningEdge {
             }
         };
         let _ = timeout(SETTLING, reached).await;
+        // Before anybody is told that this edge serves. What fails, the cores complain of.
+        self.unheard.drain(..).for_each(|it| drop(listener::listen(&it.socket)));
         self.accepting.send_replace(Accepting::Yes);
         for listener in &self.listeners {
             info!(listener = listener.name, address = %listener.address, "listening");
@@ -272,6 +317,9 @@ impl RunningEdge {
         info!(seconds, "draining");
         self.proxy.draining.store(true, Relaxed);
         self.discovery.wake_cores();
+        // The next edge has them too: who comes there now is better off with that one.
+        let _ = self.left.set(holding::held_at(self.sockets.clone()).await);
+        self.accepting.send_replace(Accepting::Leaving);
         // A load balancer in front learns of it by our health path, and others by DNS.
         sleep(drain.delay).await;
         self.accepting.send_replace(Accepting::NoLonger);
@@ -300,36 +348,6 @@ impl RunningEdge {
     }
 }
 
-/// Tells whether an edge serves.
-#[derive(Clone, Debug)]
-pub struct Readiness {
-    accepting: watch::Receiver<Accepting>,
-    proxy: Arc<Proxy>,
-}
-
-impl Readiness {
-    /// Why it does not; none if it does.
-    pub fn obstacle(&self) -> Option<&'static str> {
-        if self.proxy.draining.load(Relaxed) {
-            return Some("draining");
-        }
-        (*self.accepting.borrow() == Accepting::NotYet).then_some("no inventory yet")
-    }
-
-    /// Waits until it serves.
-    pub async fn wait(&mut self) {
-        let _ = self.accepting.wait_for(|accepting| *accepting != Accepting::NotYet).await;
-    }
-}
-
-/// How many cores serve.
-pub fn workers(config: &Config) -> usize {
-    match config.runtime.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    }
-}
-
 /// The listeners, and what watches the certificates of those with TLS; none if there is no such.
 fn with_certificates(
     config: &Config,
@@ -348,16 +366,6 @@ fn with_certificates(
         watch.certificates().sign_own(&config.tls.certificates)?;
     }
     Ok((listeners, Some(watch)))
-}
-
-fn policy(listener: &config::Listener, bound: &Bound) -> ListenerPolicy {
-    ListenerPolicy {
-        name: listener.name.clone(),
-        port: bound.address.port(),
-        allow: listener.allow.clone(),
-        trusted_proxies: listener.trusted_proxies.clone(),
-        health_path: listener.health_path.clone(),
-    }
 }
 
 fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {

@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
 
@@ -60,19 +60,41 @@ pub struct ListenerOptions {
     pub handshakes: Option<Arc<Throttle>>,
 }
 
-/// Sockets for one address, one per core. The kernel spreads connections over them.
+/// Sockets for one address, `count` of them. The kernel spreads connections over them.
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<StdListener>> {
-    let first = bind_one(address)?;
-    // With port 0 the kernel has chosen one: the others must have the same.
-    let address = first.local_addr()?;
-    let others = (1..cores).map(|_| bind_one(address));
-    std::iter::once(Ok(first)).chain(others).collect()
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
+    let sockets = reserve(address, count)?;
+    sockets.iter().try_for_each(listen)?;
+    Ok(sockets)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+/// The same without [`listen`]: clients are refused until then, and nobody else can have the address.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub fn reserve(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
+    let mut sockets = Vec::new();
+    let mut address = address;
+    for _ in 0..count {
+        let socket = reserve_one(address)?;
+        // With port 0 the kernel has chosen one: the others must have the same.
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// Lets clients connect. For a socket on which they can already this changes nothing.
+///
+/// # Errors
+/// If another program has taken the address for itself meanwhile.
+pub fn listen(socket: &StdListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
+}
+
+fn reserve_one(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -86,18 +108,17 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Accepts on one core until `stop` completes; then takes what the kernel has completed already, for
-/// closing a socket resets what waits in its queue.
+/// Accepts on one core until `stop` completes; then, if it says so, takes what the kernel has completed
+/// already, for closing a socket that nobody else has resets what waits in its queue.
 pub async fn accept(
     core: Arc<Core>,
     socket: TcpListener,
     options: ListenerOptions,
     connections: Arc<Connections>,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = bool>,
 ) {
     let _listening = Listening::count(&connections);
     let mut acceptor = Acceptor::new(core, socket, options, connections);
@@ -106,11 +127,15 @@ pub async fn accept(
         tokio::select! {
             biased;
             () = acceptor.next() => {}
-            () = &mut stop => break,
+            takes_rest = &mut stop => {
+                if takes_rest {
+                    acceptor.rest().await;
+                }
+                return;
+            }
         }
         if number % ACCEPTED_AT_ONCE == 0 {
             yield_now().await;
         }
     }
-    acceptor.rest().await;
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hiveway::config::{Config, ConfigErrors, Sources};
-use hiveway::{app, check, demo, memory, status, telemetry, token};
+use hiveway::{app, check, demo, memory, sockets, status, supervisor, telemetry, token};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
@@ -39,6 +39,13 @@ enum Command {
     /// Reads Docker's socket on a manager, with GET requests only, and streams what edges need to
     /// know to those that hold the edges' secret.
     Agent(AgentArgs),
+    /// Keeps the listening sockets, so that edges are replaced without a client noticing
+    ///
+    /// Binds the addresses of the listeners and hands them to edges over a unix socket,
+    /// `path` in `[sockets]`. One that starts beside another takes over its sockets.
+    /// For the host's network, as root with `NET_BIND_SERVICE` and nothing else.
+    #[command(verbatim_doc_comment)]
+    Sockets(SocketsArgs),
     /// Shows an edge and its replicas at work in one process, without Docker, files or root
     ///
     /// Everything listens on free ports of the loopback address only. Replicas die,
@@ -63,7 +70,7 @@ enum Command {
     /// Prints them as commands that hand them to Docker; each call makes another pair.
     Token(TokenArgs),
     /// For Docker's HEALTHCHECK: succeeds if the edge is ready
-    Healthcheck(AdminArgs),
+    Healthcheck(HealthArgs),
 }
 
 /// Where an edge tells about itself.
@@ -100,6 +107,34 @@ struct EdgeArgs {
     /// From which level on the log speaks
     #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
     log_level: Option<String>,
+    /// Does what pid 1 of a container does anyway: runs the edge as a child, again and again
+    #[arg(long, hide = true)]
+    supervise: bool,
+    /// This is the child
+    #[arg(long, hide = true, value_name = "WHICH", value_parser = [supervisor::FIRST, supervisor::AGAIN])]
+    supervised: Option<String>,
+}
+
+#[derive(Args)]
+struct SocketsArgs {
+    /// The file with the options [default: /etc/hiveway/hiveway.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sockets of each listener; 0 is one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// From which level on the log speaks
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
+    log_level: Option<String>,
+}
+
+#[derive(Args)]
+struct HealthArgs {
+    #[command(flatten)]
+    edge: AdminArgs,
+    /// Whether sockets can be taken from `hiveway sockets` instead
+    #[arg(long, conflicts_with = "admin")]
+    sockets: bool,
 }
 
 #[derive(Args)]
@@ -147,6 +182,20 @@ impl EdgeArgs {
     }
 }
 
+impl SocketsArgs {
+    fn sources(self) -> Sources {
+        // What the role has in common with an edge are the listeners. It needs no provider, whatever
+        // the edge's options say of theirs.
+        let provider = Some("docker".to_owned());
+        let flags = [
+            ("provider.kind", provider),
+            ("runtime.workers", self.workers),
+            ("log.level", self.log_level),
+        ];
+        sources(self.config, flags)
+    }
+}
+
 fn sources<const N: usize>(file: Option<PathBuf>, flags: [(&str, Option<String>); N]) -> Sources {
     let given = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Sources::of_process(file, given.collect::<BTreeMap<_, _>>())
@@ -156,11 +205,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Edge(args) => edge(args),
         Command::Agent(args) => agent(args),
+        Command::Sockets(args) => keep_sockets(args),
         Command::Demo(args) => demo(args),
         Command::Check(args) => check(&args),
         Command::Status(args) => show_status(args),
         Command::Token(args) => make_token(args),
-        Command::Healthcheck(AdminArgs { admin }) => healthcheck(&admin),
+        Command::Healthcheck(args) => healthcheck(args),
     };
     done.unwrap_or_else(|error| {
         report(&*error);
@@ -183,14 +233,29 @@ type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn edge(args: EdgeArgs) -> Done {
     memory::use_small_pages();
+    let supervised = args.supervised.clone();
+    if supervised.is_none() && (args.supervise || supervisor::is_called_for()) {
+        // The edge itself says what is wrong with its options.
+        if let Ok((config, _)) = Config::load(&args.sources()) {
+            telemetry::start(&config.log);
+        }
+        return Ok(runtime()?.block_on(async { supervisor::run().await })?);
+    }
+    let parent = supervised.map(|word| supervisor::Parent::find(&word)).transpose()?;
     let config = load(&args.sources())?;
-    runtime()?.block_on(app::run_edge(&config))?;
+    runtime()?.block_on(app::run_edge(&config, parent))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn agent(args: AgentArgs) -> Done {
     let config = load(&sources(args.config, [("log.level", args.log_level)]))?;
     runtime()?.block_on(app::run_agent(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keep_sockets(args: SocketsArgs) -> Done {
+    let config = load(&args.sources())?;
+    runtime()?.block_on(async { sockets::run(&config, app::stop_signal()).await })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -234,8 +299,15 @@ fn make_token(TokenArgs { directory }: TokenArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn healthcheck(admin: &str) -> Done {
-    let text = runtime()?.block_on(status::healthcheck(admin))?;
+fn healthcheck(args: HealthArgs) -> Done {
+    let HealthArgs { edge: AdminArgs { admin }, sockets } = args;
+    let text = if sockets {
+        let role = SocketsArgs { config: None, workers: None, log_level: None };
+        let (config, _) = Config::load(&role.sources())?;
+        sockets::healthcheck(&config.sockets.path)?
+    } else {
+        runtime()?.block_on(status::healthcheck(&admin))?
+    };
     writeln!(io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,8 +23,6 @@ pub struct Setting {
     pub written: Sample,
     /// What it means, with its unit.
     pub meaning: &'static str,
-    /// Whether this version acts on it; if not, that is said in a warning.
-    pub live: bool,
     /// Reads the value.
     pub read: Read,
 }
@@ -79,7 +77,7 @@ impl Setting {
         meaning: &'static str,
         read: fn(&mut Config, Written<'_>) -> Result<(), Mistake>,
     ) -> Self {
-        Self { name, written, meaning, live: true, read: Read::Edge(read) }
+        Self { name, written, meaning, read: Read::Edge(read) }
     }
 
     const fn listener(
@@ -88,12 +86,7 @@ impl Setting {
         meaning: &'static str,
         read: fn(&mut Listener, Written<'_>) -> Result<(), Mistake>,
     ) -> Self {
-        Self { name, written, meaning, live: true, read: Read::Listener(read) }
-    }
-
-    /// The same option before this version acts on it.
-    const fn later(self) -> Self {
-        Self { live: false, ..self }
+        Self { name, written, meaning, read: Read::Listener(read) }
     }
 
     /// What stands for the `*` if the row is the one for this path; empty if it has none.
@@ -154,8 +147,7 @@ pub fn reference() -> String {
             section.clone_into(&mut table);
             let _ = writeln!(file, "\n[{}]", section.replace('*', "web"));
         }
-        let note = if setting.live { "" } else { " Checked, but not acted on yet." };
-        let _ = writeln!(file, "# {}{note}", setting.meaning);
+        let _ = writeln!(file, "# {}", setting.meaning);
         let _ = match setting.written {
             Sample::Default(value) => writeln!(file, "#{key} = {value}"),
             Sample::Example(value) if key == "*" => writeln!(file, "#   {value}"),

@@ -234,12 +234,7 @@ impl Assembly {
         };
         let written = Written { name, text: entry.text.trim(), base };
         match self.read(setting, written) {
-            Ok(()) if setting.live => {}
-            Ok(()) => {
-                let problem = format!("`{}` does nothing in this version yet", shown(&entry.path));
-                let help = "leave it if it may take effect with a later version";
-                self.complain(Severity::Warning, &entry.name_origin, problem, help);
-            }
+            Ok(()) => {}
             Err(Mistake { problem, help, example }) => {
                 let problem = format!("`{}` {problem}", shown(&entry.path));
                 let help = if example.is_empty() {

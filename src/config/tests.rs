@@ -204,9 +204,7 @@ fn what_cannot_be_done_or_cannot_be_meant_is_refused() {
 }
 
 #[test]
-fn what_does_nothing_yet_is_checked_and_says_so() {
-    let text = complaints("provider.kind = 'docker'\nsockets.path = 's'", "", "");
-    assert!(text.starts_with("warning: `sockets.path` does nothing in this version yet"), "{text}");
+fn an_old_version_of_tls_is_refused() {
     assert!(complaints("tls.min-version = '1.1'", "", "").contains("`tls.min-version` is not"));
 }
 

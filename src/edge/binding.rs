@@ -1,81 +1,127 @@
-//! The sockets of an edge: every listener's, once for each core.
+//! The sockets of an edge when it starts: those that the role `sockets` holds, those that outlived an
+//! earlier process of this edge, or new ones, once for each core.
 
-use std::net::TcpListener as StdListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
-use super::worker::Share;
-use super::{Bound, StartError};
-use crate::clock;
-use crate::config::{self, Config};
-use crate::listener::{self, ListenerOptions, Throttle};
-use crate::proxy::activity::{Connections, Seats};
-use crate::tls::{Certificates, Terms};
+use tracing::warn;
 
-/// As many connections as the limit of open files allows: each takes a second one to its replica.
-fn most_connections() -> usize {
-    const RESERVE: usize = 1024;
-    const ENOUGH: usize = 50_000;
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    let files = soft.map_or(ENOUGH, |soft| soft.parse().unwrap_or(usize::MAX));
-    // Of a small limit half is kept for everything else.
-    (files.saturating_sub(RESERVE.min(files / 2)) / 2).clamp(1, ENOUGH)
+use super::{Bound, StartError};
+use crate::config;
+use crate::handover::Held;
+use crate::listener;
+use crate::proxy::ListenerPolicy;
+use crate::proxy::activity::Connections;
+
+/// The sockets of one listener.
+#[derive(Debug)]
+pub(super) struct Doors {
+    /// Where it is bound, with the port that the kernel chose if none was given.
+    pub(super) address: SocketAddr,
+    /// Those that the role `sockets` has as well.
+    pub(super) shared: Vec<Held>,
+    /// Those that nobody else accepts on.
+    pub(super) own: Vec<Held>,
 }
 
-/// Binds every listener once for each core. What comes back second are the cores' shares.
+/// The sockets of every listener, in their order. `held` is what the role `sockets` has, none if there
+/// is no such role; `kept` is what outlived an earlier process.
 ///
 /// # Errors
-/// If an address cannot be bound, or there is no randomness for TLS.
+/// If an address cannot be bound, and no listener's sockets are held elsewhere.
 pub(super) fn bind_all(
-    config: &Config,
     listeners: &[config::Listener],
-    certificates: &Arc<Certificates>,
+    held: Option<Vec<Held>>,
+    mut kept: Vec<Held>,
     cores: usize,
-) -> Result<(Vec<Bound>, Vec<Vec<Share>>), StartError> {
-    let most = config.limits.connections.unwrap_or_else(most_connections);
-    let seats = Arc::new(Seats::new(most));
-    let throttle = |limit| Arc::new(Throttle::new(limit, clock::now()));
-    let throttles: Vec<_> = (0..cores).map(|_| config.limits.handshakes.map(throttle)).collect();
-    let mut bound = Vec::new();
-    let mut shares: Vec<Vec<Share>> = (0..cores).map(|_| Vec::new()).collect();
-    for (index, listener) in listeners.iter().enumerate() {
-        let failed = |source| StartError::Bind {
-            listener: listener.name.clone(),
-            address: listener.address,
-            source,
-        };
-        let sockets = listener::bind(listener.address, cores).map_err(failed)?;
-        let address = sockets.first().map_or(Ok(listener.address), StdListener::local_addr);
-        let address = address.map_err(failed)?;
-        let connections = Arc::new(Connections::new(&seats));
-        let options = options(index, listener, config, certificates)?;
-        for ((share, socket), handshakes) in shares.iter_mut().zip(sockets).zip(&throttles) {
-            let options = ListenerOptions { handshakes: handshakes.clone(), ..options.clone() };
-            let connections = Arc::clone(&connections);
-            share.push(Share { options, socket, connections });
-        }
-        let (name, default) = (listener.name.clone(), listener.default);
-        bound.push(Bound { name, address, default, connections });
+) -> Result<Vec<Doors>, StartError> {
+    let has_role = held.is_some();
+    let mut held = held.unwrap_or_default();
+    if has_role {
+        complain_of_missing(listeners, &held);
     }
-    Ok((bound, shares))
+    let mut all = Vec::new();
+    for listener in listeners {
+        let fit = |it: &mut Held| it.fits(&listener.name, listener.address);
+        let shared: Vec<Held> = held.extract_if(.., fit).collect();
+        let mut own: Vec<Held> = kept.extract_if(.., fit).collect();
+        if shared.is_empty() && own.is_empty() {
+            own = match bind(listener, cores) {
+                Ok(bound) => bound,
+                // What the role holds is served all the same.
+                Err(error) if has_role => {
+                    warn!(listener = listener.name, %error, "cannot be bound here either");
+                    Vec::new()
+                }
+                Err(source) => return Err(failed(listener, source)),
+            };
+        }
+        let first = shared.first().or(own.first());
+        let address = first.map_or(listener.address, |first| first.address);
+        all.push(Doors { address, shared, own });
+    }
+    Ok(all)
 }
 
-fn options(
-    index: usize,
-    listener: &config::Listener,
-    config: &Config,
-    certificates: &Arc<Certificates>,
-) -> Result<ListenerOptions, StartError> {
-    let terms = || Terms::new(certificates, listener.protocols, config.tls.min_version);
-    Ok(ListenerOptions {
-        index,
-        http1: listener.protocols.http1,
-        http2: listener.protocols.h2,
-        max_streams: listener.max_streams,
-        limits: config.limits,
-        tls: listener.tls.then(terms).transpose()?,
-        // Each core has its own.
-        handshakes: None,
-    })
+fn bind(listener: &config::Listener, cores: usize) -> io::Result<Vec<Held>> {
+    let held = |socket: StdListener| {
+        let address = socket.local_addr()?;
+        Ok(Held { listener: listener.name.clone(), address, socket })
+    };
+    listener::bind(listener.address, cores)?.into_iter().map(held).collect()
+}
+
+fn failed(listener: &config::Listener, source: io::Error) -> StartError {
+    StartError::Bind { listener: listener.name.clone(), address: listener.address, source }
+}
+
+/// What is told of each listener.
+pub(super) fn bound(
+    listeners: &[config::Listener],
+    doors: &[Doors],
+    connections: &[Arc<Connections>],
+) -> Vec<Bound> {
+    let each = listeners.iter().zip(doors).zip(connections);
+    let bound = each.map(|((listener, doors), connections)| Bound {
+        name: listener.name.clone(),
+        address: doors.address,
+        default: listener.default,
+        connections: Arc::clone(connections),
+    });
+    bound.collect()
+}
+
+/// What requests of each listener are treated by.
+pub(super) fn policies(listeners: &[config::Listener], bound: &[Bound]) -> Vec<ListenerPolicy> {
+    let policy = |(listener, bound): (&config::Listener, &Bound)| ListenerPolicy {
+        name: listener.name.clone(),
+        port: bound.address.port(),
+        allow: listener.allow.clone(),
+        trusted_proxies: listener.trusted_proxies.clone(),
+        health_path: listener.health_path.clone(),
+    };
+    listeners.iter().zip(bound).map(policy).collect()
+}
+
+/// Says what to add to the options of the role `sockets`, if it has not all that is wanted of it.
+pub(super) fn complain_of_missing(listeners: &[config::Listener], held: &[Held]) {
+    for config::Listener { name, address, .. } in listeners {
+        let mut same = held.iter().filter(|it| it.listener == *name);
+        if same.clone().any(|it| it.fits(name, *address)) {
+            continue;
+        }
+        let has = same.next().map_or_else(
+            || "does not hold it".to_owned(),
+            |other| format!("holds it on {}", other.address),
+        );
+        let variable = name.replace('-', "_").to_uppercase();
+        warn!(
+            listener = name,
+            %address,
+            "the role `sockets` {has}: this edge binds the address itself, and clients will notice \
+             when it is replaced; give `hiveway sockets` the same \
+             HIVEWAY_LISTENERS_{variable}_ADDRESS={address}"
+        );
+    }
 }

@@ -92,7 +92,8 @@ async fn load(file: PathBuf) -> Option<Update> {
             let services = inventory.services.len();
             warn!(
                 file = name,
-                services, "the provider is silent: starting from the inventory that was saved"
+                services,
+                "the provider has said nothing yet: starting from the inventory that was saved"
             );
             let networks = networks.map(Arc::from);
             Some(Update { inventory: Arc::new(inventory), networks })

@@ -31,6 +31,8 @@ mod progress;
 mod protocols;
 mod replicas;
 mod saved;
+mod sockets;
+mod supervision;
 mod support;
 mod tls;
 mod upgrades;

@@ -6,6 +6,7 @@ mod grpc;
 mod h2;
 mod ingress;
 mod origin;
+pub(crate) mod program;
 mod wire;
 
 use std::time::Duration;

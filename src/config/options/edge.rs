@@ -23,10 +23,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "sockets.path",
         Default(r#""/run/hiveway/sockets.sock""#),
-        "Unix socket of the role that keeps the listening sockets.",
+        "Unix socket of the role that keeps the listening sockets; an edge takes them if it is there.",
         |to, it| put(&mut to.sockets.path, it.path()),
-    )
-    .later(),
+    ),
     Setting::edge(
         "agent.address",
         Default(r#""[::]:9401""#),
