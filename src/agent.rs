@@ -13,8 +13,8 @@ mod serving;
 
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -25,7 +25,6 @@ use tracing::{debug, warn};
 
 use self::knowledge::{Knowledge, Reader};
 use self::seats::Seats;
-use crate::counters::Tally;
 use crate::docker::Engine;
 use crate::identity::AgentKeys;
 use crate::listener::PAUSE_AFTER_ERROR;
@@ -45,6 +44,29 @@ pub struct Agent {
     counts: Arc<Counts>,
 }
 
+/// Why a connection was closed before it ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Without the edges' key, or too slow to show it.
+    Handshake,
+    /// Too many at once.
+    Limit,
+    /// It takes nothing any more.
+    Stalled,
+}
+
+impl Refusal {
+    const ALL: [Self; 3] = [Self::Handshake, Self::Limit, Self::Stalled];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Limit => "limit",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
 /// What an agent counts.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -54,19 +76,23 @@ pub struct Counts {
     pub sent_bytes: AtomicU64,
     /// Lists and event streams that have failed.
     pub errors: AtomicU64,
-    refused: Mutex<Tally<&'static str>>,
+    refused: [AtomicU64; Refusal::ALL.len()],
     /// When a stranger was last warned of, in microseconds since the start.
     warned_at: AtomicU64,
 }
 
 impl Counts {
     /// Connections that were closed before they ended by themselves, by reason.
-    pub fn refused(&self) -> Tally<&'static str> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.refused.iter().map(|count| count.load(Relaxed));
+        Refusal::ALL.map(Refusal::word).into_iter().zip(counts)
     }
 
-    fn refuse(&self, reason: &'static str) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).count(reason);
+    fn refuse(&self, reason: Refusal) {
+        let counts = Refusal::ALL.iter().zip(&self.refused);
+        for (_, count) in counts.filter(|(it, _)| **it == reason) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     /// Whether a stranger is to be warned of: at first, and then once a minute.
@@ -135,7 +161,7 @@ pub async fn serve(socket: StdListener, keys: AgentKeys, agent: Arc<Agent>) -> i
         failed = false;
         let peer = peer.ip().to_canonical();
         let Some(seat) = seats.take(peer) else {
-            agent.counts.refuse("limit");
+            agent.counts.refuse(Refusal::Limit);
             debug!(%peer, "too many connections: closed");
             continue;
         };

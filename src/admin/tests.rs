@@ -73,7 +73,7 @@ async fn check(port: &Port, request_line: &str, status: &str, part: &str) {
 async fn every_path_answers_and_all_else_is_refused_with_advice() {
     let port = Port::open(admin(example::serving(), None));
     check(&port, "GET /livez", "200", "ok\n").await;
-    check(&port, "GET /readyz", "200", "ok\n").await;
+    check(&port, "GET /readyz", "200", "ok, with the saved inventory").await;
     check(&port, "GET /metrics", "200", "content-type: text/plain; version=0.0.4").await;
     check(&port, "GET /metrics", "200", "\nhiveway_snapshot_swaps_total{").await;
     check(&port, "GET /metrics?x=1", "200", "").await;

@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::Agent;
 use super::follower::{Follower, Pulse};
+use super::{Agent, Refusal};
 use crate::clock;
 use crate::feed::PROTOCOL;
 use crate::feed::request::{FOLLOW, HAVE, HOSTNAME, LOOK, PROTOCOL_NUMBER};
@@ -54,14 +54,14 @@ pub(super) async fn converse(stream: TcpStream, peer: IpAddr, keys: &AgentKeys, 
         Ok(Ok(stream)) => speak(stream, peer, agent).await,
         Ok(Err(error)) => refuse(&agent, peer, &error),
         Err(_elapsed) => {
-            agent.counts.refuse("handshake");
+            agent.counts.refuse(Refusal::Handshake);
             debug!(%peer, "no TLS handshake in time: closed");
         }
     }
 }
 
 fn refuse(agent: &Agent, peer: IpAddr, error: &io::Error) {
-    agent.counts.refuse("handshake");
+    agent.counts.refuse(Refusal::Handshake);
     let left = error.kind() == io::ErrorKind::UnexpectedEof;
     if !left && agent.counts.may_warn(clock::now()) {
         warn!(
@@ -98,7 +98,7 @@ where
             Err(error) => debug!(%peer, %error, "a connection broke"),
         },
         () = stalled(&pulse) => {
-            agent.counts.refuse("stalled");
+            agent.counts.refuse(Refusal::Stalled);
             info!(%peer, "an edge takes nothing any more: closed");
         }
     }

@@ -65,8 +65,8 @@ impl Running {
     }
 
     fn refused(&self, reason: &str) -> u64 {
-        let refused = self.agent.counts.refused();
-        refused.iter().find_map(|(word, count)| (word == reason).then_some(count)).unwrap_or(0)
+        let mut refused = self.agent.counts.refused();
+        refused.find_map(|(word, count)| (word == reason).then_some(count)).unwrap()
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn sample_agent(agent: &Agent) -> Samples {
     let counts = agent.counts();
     samples.count(&table::AGENT_FOLLOWERS, &[], counts.followers.load(Relaxed));
     samples.count(&table::AGENT_SENT_BYTES, &[], counts.sent_bytes.load(Relaxed));
-    for (reason, count) in counts.refused().iter() {
+    for (reason, count) in counts.refused() {
         samples.count(&table::AGENT_REFUSED, &[reason], count);
     }
     // An agent reads an engine like an edge of that provider.

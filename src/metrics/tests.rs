@@ -191,7 +191,11 @@ fn an_edge_tells_of_its_listeners_its_provider_and_its_labels() {
 
 #[test]
 fn the_table_names_every_metric_that_is_told_and_no_other() {
-    let text = render(example::serving());
+    let engine = crate::docker::Engine::new(std::path::Path::new(""));
+    let pace = crate::provider::docker::Pace::default();
+    let (agent, _driver) = crate::agent::follow(engine, pace, String::new());
+    let agent = Metrics::of_agent(agent).unwrap().render().unwrap();
+    let text = render(example::serving()) + &agent;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let told: BTreeSet<_> = types.filter_map(|line| line.split_once(' ')).collect();
     let reference = reference();
