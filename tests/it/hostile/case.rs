@@ -47,6 +47,13 @@ impl Case {
         }
     }
 
+    /// Whether that is what it says. What it has in brackets may be missing.
+    pub(crate) fn expects(&self, came: &[String]) -> bool {
+        let whole = self.expected.iter().map(|word| word.trim_matches(['[', ']']));
+        let least = self.expected.iter().filter(|word| !word.starts_with('['));
+        came.iter().eq(least) || came.iter().map(String::as_str).eq(whole)
+    }
+
     /// Whether nothing follows what is sent but the end of the stream.
     pub(crate) fn finishes(&self) -> bool {
         self.sent.last().is_some_and(|line| line == "<fin>")
