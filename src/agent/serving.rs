@@ -127,7 +127,7 @@ fn answer(
                 return text(StatusCode::CONFLICT, "this connection follows already".to_owned());
             }
             let hostname = field(request.headers(), HOSTNAME).unwrap_or_default();
-            info!(%peer, hostname, "an edge follows");
+            debug!(%peer, hostname, "an edge follows");
             let have = field(request.headers(), HAVE);
             let follower = Follower::new(Arc::clone(agent), Arc::clone(pulse), hostname, have);
             Response::new(messages(follower))
