@@ -1,14 +1,15 @@
 //! An edge as pid 1 runs it: a child that dies and is followed by another one.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use hiveway::provider::saved::FILE;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::support::program::{Place, Program, ask};
-use crate::support::{Origin, eventually, soon};
+use crate::support::{Ingress, Origin, eventually, soon, swarm_service};
 
 async fn connected(address: SocketAddr) -> TcpStream {
     soon("a connection", TcpStream::connect(address)).await.expect("nobody is refused")
@@ -62,6 +63,31 @@ async fn a_child_that_dies_before_it_serves_loses_nothing_either() {
     let third = edge.lose_child().await;
     assert!(first != second && second != third);
     answered(address).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_edge_that_is_started_again_does_not_wait_for_a_silent_engine() {
+    let origin = Origin::named("shop").await;
+    let place =
+        Place::new(origin.address, "[runtime]\nworkers = 1\n[dns]\nserver = \"127.0.0.1:9\"");
+    let options = std::fs::read_to_string(place.0.join("hiveway.toml")).unwrap();
+    let (file, docker) =
+        ("kind = \"file\"\npath = \"services.toml\"", "kind = \"docker\"\nsocket = \"d\"");
+    place.write("hiveway.toml", &options.replace(file, docker));
+    // What an edge has saved whose engine answered.
+    let mut earlier = Ingress::silent(&place.0.join("state")).await;
+    let labels = format!("hiveway.port={}", origin.address.port());
+    let tasks = [(Ipv4Addr::LOCALHOST, true)];
+    earlier.announce([swarm_service("shop", &labels, 1, &tasks)]).await;
+    eventually("it is saved", || place.0.join("state").join(FILE).exists()).await;
+    earlier.stop();
+    earlier.ended().await;
+    let (edge, address) = place.edge(&["--supervise"]).await;
+    answered(address).await;
+    edge.lose_child().await;
+    answered(address).await;
+    assert_eq!(lines_with(&edge, "starting from the inventory that was saved"), 2);
     edge.stop().await;
 }
 
