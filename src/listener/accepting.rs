@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::unconstrained;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
@@ -75,10 +76,11 @@ impl Acceptor {
 
     /// The connection that waits; none if none does.
     async fn waiting(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-        poll_fn(|cx| match self.socket.poll_accept(cx) {
+        // At the end of a turn the runtime says of every socket that nothing waits there.
+        unconstrained(poll_fn(|cx| match self.socket.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => Poll::Ready(None),
-        })
+        }))
         .await
     }
 
