@@ -232,7 +232,7 @@ fn routes_that_share_replicas_share_their_check_and_say_so_if_they_differ() {
     assert_eq!((checks, wrong), (vec!["/up".to_owned()], vec![]));
     let (checks, wrong) = paths(
         "shop: port=80 routes.a.path=/a routes.b.path=/b routes.b.health.path=/up
-         other: host=other.test port=80 routes.a.health.path=/one routes.b.health.path=/two routes.b.path=/b",
+         other: port=80 routes.a.host=other.test routes.b.host=other.test routes.a.health.path=/one routes.b.health.path=/two routes.b.path=/b",
     );
     assert_eq!(checks, ["/one", "/up"]);
     assert_eq!(
