@@ -99,9 +99,9 @@ fn less_loaded<'e>(one: &'e Arc<Endpoint>, other: &'e Arc<Endpoint>) -> &'e Arc<
 }
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests {
+    mod model;
+
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;

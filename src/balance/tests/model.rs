@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::pick;
+use crate::balance::pick;
 use crate::health::State;
 use crate::health::checks::Checks;
 use crate::health::ejection::Failed;
