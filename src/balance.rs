@@ -18,17 +18,22 @@ enum Tier {
     /// A dial to it is overdue: it may be gone.
     Suspect,
     Ejected,
+    /// Says that it is not well. If all do, the check may be wrong.
+    Unhealthy,
     /// The last resort: Swarm has announced its end, but it still accepts.
     Draining,
 }
 
-const TIERS: [Tier; 4] = [Tier::Healthy, Tier::Suspect, Tier::Ejected, Tier::Draining];
+const TIERS: [Tier; 5] =
+    [Tier::Healthy, Tier::Suspect, Tier::Ejected, Tier::Unhealthy, Tier::Draining];
 
 fn tier(endpoint: &Endpoint, now: Timestamp) -> Option<Tier> {
     match endpoint.health.state(now) {
-        State::Healthy if endpoint.health.is_suspect() => Some(Tier::Suspect),
-        State::Healthy => Some(Tier::Healthy),
+        State::Probation if endpoint.health.is_being_tried(now) => Some(Tier::Ejected),
+        State::Healthy | State::Probation if endpoint.health.is_suspect() => Some(Tier::Suspect),
+        State::Healthy | State::Probation => Some(Tier::Healthy),
         State::Ejected => Some(Tier::Ejected),
+        State::Unhealthy => Some(Tier::Unhealthy),
         State::Draining => Some(Tier::Draining),
         State::Pending | State::Down => None,
     }
@@ -95,18 +100,32 @@ fn less_loaded<'e>(one: &'e Arc<Endpoint>, other: &'e Arc<Endpoint>) -> &'e Arc<
 
 #[cfg(test)]
 mod tests {
+    mod model;
+
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::{Arc, Balance, Endpoint, Timestamp, pick};
-    use crate::spec::Eject;
+    use crate::health::checks::Checks;
+    use crate::health::ejection::{Failed, Siblings};
+    use crate::spec::{Check, Eject};
 
     fn endpoint(name: &str) -> Arc<Endpoint> {
         Arc::new(Endpoint::new("127.0.0.1:1".parse().unwrap(), name, 1))
     }
 
-    /// Endpoints by their states: `h`ealthy, `s`uspect, `e`jected, `d`raining, `p`ending, down `x`.
+    const NOW: Timestamp = Timestamp::from_micros(60_000_000);
+
+    fn eject(endpoint: &Endpoint, at: Timestamp) {
+        let policy = Eject { consecutive: 1, ..Eject::default() };
+        let others = || Siblings { healthy: 1, ..Siblings::default() };
+        let ejected = endpoint.health.failed(&Failed { sent: at, at, jitter: 0 }, &policy, others);
+        assert!(ejected.is_some());
+    }
+
+    /// Endpoints by their states: `h`ealthy, `s`uspect, `e`jected, `u`nhealthy, `d`raining, `p`ending,
+    /// down `x`; on probation, with nobody trying it (`o`) or with somebody (`t`).
     fn endpoints(states: &str) -> Vec<Arc<Endpoint>> {
         let made = states.chars().map(|state| {
             let endpoint = endpoint(&state.to_string());
@@ -117,9 +136,15 @@ mod tests {
                 's' => endpoint.health.dial_overdue(),
                 'd' => endpoint.health.set_draining(true),
                 'x' => drop(endpoint.health.refused()),
-                'e' => {
-                    let policy = Eject { consecutive: 1, ..Eject::default() };
-                    endpoint.health.failed(Timestamp::START, &policy, true);
+                'e' => eject(&endpoint, NOW),
+                'o' => eject(&endpoint, Timestamp::START),
+                't' => {
+                    eject(&endpoint, Timestamp::START);
+                    endpoint.health.enter(NOW);
+                }
+                'u' => {
+                    let check = Check { fall: 1, ..Check::default() };
+                    Checks::default().failed(&endpoint.health, &check, NOW);
                 }
                 _ => {}
             }
@@ -133,7 +158,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut picks = BTreeMap::new();
         for turn in 0..1000 {
-            let picked = pick(endpoints, balance, &[], Timestamp::START, || turn, &mut rng);
+            let picked = pick(endpoints, balance, &[], NOW, || turn, &mut rng);
             let name =
                 picked.map_or_else(|| "-".to_owned(), |picked| picked.name.load().to_string());
             *picks.entry(name).or_default() += 1;
@@ -152,11 +177,19 @@ mod tests {
     fn the_best_tier_that_has_anyone_takes_the_request() {
         check("", "-");
         check("px", "-");
-        check("hsedpx", "h");
-        check("sedpx", "s");
-        check("edpx", "e");
+        check("hsetudpx", "h");
+        check("setudpx", "s");
+        check("eeudpx", "e");
+        check("etudpx", "t");
+        check("udpx", "u");
         check("dpx", "d");
         check("dddh", "h");
+    }
+
+    #[test]
+    fn on_probation_it_takes_part_until_somebody_tries_it() {
+        check("hoe", "ho");
+        check("hte", "h");
     }
 
     #[test]
@@ -165,7 +198,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let turns: Vec<_> = (0..6)
             .map(|turn| {
-                pick(&endpoints, Balance::RoundRobin, &[], Timestamp::START, || turn, &mut rng)
+                pick(&endpoints, Balance::RoundRobin, &[], NOW, || turn, &mut rng)
                     .map(|picked| endpoints.iter().position(|e| e.id == picked.id).unwrap())
                     .unwrap()
             })
@@ -179,8 +212,7 @@ mod tests {
         let tried = [endpoints[0].id];
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..100 {
-            let picked =
-                pick(&endpoints, Balance::LeastRequest, &tried, Timestamp::START, || 0, &mut rng);
+            let picked = pick(&endpoints, Balance::LeastRequest, &tried, NOW, || 0, &mut rng);
             assert_eq!(picked.unwrap().id, endpoints[1].id);
         }
     }
@@ -200,19 +232,19 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(seed);
             for _ in 0..50 {
                 let picked = pick(
-                    &endpoints, Balance::LeastRequest, &[], Timestamp::START, || 0, &mut rng,
+                    &endpoints, Balance::LeastRequest, &[], NOW, || 0, &mut rng,
                 );
                 prop_assert_ne!(picked.unwrap().id, endpoints[0].id);
             }
         }
 
         #[test]
-        fn someone_is_picked_whenever_someone_accepts(states in "[hsedpx]{0,6}", seed: u64) {
+        fn someone_is_picked_whenever_someone_accepts(states in "[hseotudpx]{0,6}", seed: u64) {
             let endpoints = endpoints(&states);
-            let accepts = endpoints.iter().any(|e| e.health.state(Timestamp::START).accepts());
+            let accepts = endpoints.iter().any(|e| e.health.state(NOW).accepts());
             let mut rng = fastrand::Rng::with_seed(seed);
             let picked =
-                pick(&endpoints, Balance::LeastRequest, &[], Timestamp::START, || 0, &mut rng);
+                pick(&endpoints, Balance::LeastRequest, &[], NOW, || 0, &mut rng);
             prop_assert_eq!(picked.is_some(), accepts);
         }
     }

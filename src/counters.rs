@@ -161,6 +161,24 @@ pub struct EndpointCell {
     pub retries: Tally<&'static str>,
     /// Times it was left out for failing, by reason.
     pub ejections: Tally<&'static str>,
+    /// Active checks, by result.
+    pub checks: Tally<&'static str>,
+    /// Requests that speak for its health.
+    pub well: u64,
+    /// Requests that speak against it.
+    pub ill: u64,
+}
+
+impl EndpointCell {
+    /// Counts a request by its outcome, and what it says about the endpoint's health, if anything.
+    pub fn count(&mut self, outcome: &'static str, is_well: Option<bool>) {
+        self.requests.count(outcome);
+        match is_well {
+            Some(true) => self.well = self.well.saturating_add(1),
+            Some(false) => self.ill = self.ill.saturating_add(1),
+            None => {}
+        }
+    }
 }
 
 #[cfg(test)]

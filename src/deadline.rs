@@ -27,6 +27,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// while to close, and requests of others must not wait for all of them.
 const WOKEN_AT_ONCE: usize = 8;
 
+/// A tick that is later than this means that the core stood still: too much to do at once, or a
+/// machine that gave it no time.
+const STANDSTILL: Duration = Duration::from_millis(250);
+
 /// No limit is in force.
 const NEVER: u64 = u64::MAX;
 
@@ -35,6 +39,8 @@ const NEVER: u64 = u64::MAX;
 pub struct Deadlines {
     /// The time of the last tick, in microseconds.
     ticked: AtomicU64,
+    /// The time of the last tick that came too late, likewise.
+    stood_still: AtomicU64,
     limits: Mutex<Vec<Weak<Limit>>>,
     /// What clients must keep up; none if they may be as slow as they like.
     rate: Option<Rate>,
@@ -71,7 +77,7 @@ impl Deadlines {
     pub fn new(rate: Option<Rate>) -> Self {
         // What is set before the first tick counts from now, too.
         let ticked = AtomicU64::new(clock::now().as_micros());
-        Self { ticked, limits: Mutex::default(), rate }
+        Self { ticked, stood_still: AtomicU64::new(0), limits: Mutex::default(), rate }
     }
 
     /// Ticks for as long as the runtime lives.
@@ -91,6 +97,9 @@ impl Deadlines {
 
     /// Lets time pass, and returns the limits that are over.
     fn take_expired(&self, now: Timestamp) -> Vec<Arc<Limit>> {
+        if now.since(self.ticked()) > TICK + STANDSTILL {
+            self.stood_still.store(now.as_micros(), Relaxed);
+        }
         // By how much the tick itself was late, no client was.
         let waited = now.since(self.ticked()).min(TICK);
         self.ticked.store(now.as_micros(), Relaxed);
@@ -120,6 +129,13 @@ impl Deadlines {
     /// The time of the last tick: at most a tenth of a second old, and free to read.
     pub fn ticked(&self) -> Timestamp {
         Timestamp::from_micros(self.ticked.load(Relaxed))
+    }
+
+    /// Whether the core stood still at some time since then. What broke meanwhile, or took too long,
+    /// may be its own fault.
+    pub fn stood_still_since(&self, earlier: Timestamp, now: Timestamp) -> bool {
+        self.stood_still.load(Relaxed) >= earlier.as_micros()
+            || now.since(self.ticked()) > TICK + STANDSTILL
     }
 
     /// A limit of this core, not yet in force.
@@ -247,6 +263,20 @@ mod tests {
         deadline.set(None);
         let passed = std::future::poll_fn(|cx| deadline.poll_passed(cx));
         assert!(tokio::time::timeout(Duration::from_hours(24), passed).await.is_err());
+    }
+
+    #[test]
+    fn a_tick_that_comes_too_late_is_a_standstill_until_then() {
+        let deadlines = Deadlines::default();
+        let start = deadlines.ticked();
+        let after = |millis| start + Duration::from_millis(millis);
+        deadlines.take_expired(after(200));
+        assert!(!deadlines.stood_still_since(start, after(200)));
+        assert!(deadlines.stood_still_since(after(150), after(800)), "its tick is still to come");
+        deadlines.take_expired(after(800));
+        deadlines.take_expired(after(900));
+        assert!(deadlines.stood_still_since(after(700), after(900)));
+        assert!(!deadlines.stood_still_since(after(801), after(900)));
     }
 
     #[test]

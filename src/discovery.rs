@@ -3,6 +3,7 @@
 //! One task follows each upstream: it asks DNS, hears of new task lists, lets `membership` decide,
 //! and is the only one that replaces the upstream's endpoints. The routing table is not touched.
 
+mod checking;
 mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
+use self::checking::Checking;
 use self::roster::{Member, Roster};
 use crate::clock;
 use crate::dns::Resolver;
@@ -24,7 +26,7 @@ use crate::provider::Provider;
 use crate::proxy::pool::Connection;
 use crate::proxy::{Core, IDLE_AFTER};
 use crate::snapshot::{Snapshot, Source};
-use crate::spec::KeepAlive;
+use crate::spec::{Check, KeepAlive};
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, EndpointId, Upstream, UpstreamKey};
 
@@ -74,8 +76,15 @@ pub struct Discovery {
 
 #[derive(Debug)]
 struct Followed {
-    source: watch::Sender<Source>,
+    wanted: watch::Sender<Wanted>,
     task: JoinHandle<()>,
+}
+
+/// What a table says about an upstream.
+#[derive(Clone, Debug)]
+struct Wanted {
+    source: Source,
+    check: Option<Check>,
 }
 
 impl Drop for Followed {
@@ -103,21 +112,24 @@ impl Discovery {
     pub fn reconcile(&mut self, snapshot: &Snapshot) {
         self.followed.retain(|key, _| snapshot.upstreams.contains_key(key));
         for (key, (upstream, source)) in &snapshot.upstreams {
+            let wanted =
+                Wanted { source: source.clone(), check: snapshot.checks.get(key).cloned() };
             if let Some(followed) = self.followed.get(key) {
                 // Told also when nothing has changed: a list that still holds is news too.
-                followed.source.send_replace(source.clone());
+                followed.wanted.send_replace(wanted);
                 continue;
             }
-            let (sender, receiver) = watch::channel(source.clone());
+            let (sender, receiver) = watch::channel(wanted);
             let follower = Follower {
                 upstream: Arc::clone(upstream),
                 context: Arc::clone(&self.context),
                 first_connects: Arc::clone(&self.first_connects),
-                source: receiver,
+                wanted: receiver,
+                check: None,
                 known: HashMap::new(),
             };
             let task = tokio::spawn(follower.run());
-            self.followed.insert(key.clone(), Followed { source: sender, task });
+            self.followed.insert(key.clone(), Followed { wanted: sender, task });
         }
     }
 }
@@ -127,15 +139,17 @@ struct Follower {
     upstream: Arc<Upstream>,
     context: Arc<Context>,
     first_connects: Arc<Semaphore>,
-    source: watch::Receiver<Source>,
+    wanted: watch::Receiver<Wanted>,
+    check: Option<Check>,
     known: HashMap<SocketAddr, Known>,
 }
 
-/// An endpoint that takes part, and the task that tries to reach it.
+/// An endpoint that takes part, and the tasks that try to reach it and ask how it is.
 struct Known {
     endpoint: Arc<Endpoint>,
     task: Option<String>,
     knocking: Option<JoinHandle<()>>,
+    checking: Option<Checking>,
 }
 
 impl Drop for Known {
@@ -162,7 +176,7 @@ enum Wake {
 
 impl Follower {
     async fn run(mut self) {
-        let mut source = self.source.borrow_and_update().clone();
+        let mut source = self.look_up();
         let mut roster = Roster::default();
         let mut asked_at = None;
         let listed_at = self.context.provider.listed_at();
@@ -176,13 +190,20 @@ impl Follower {
                 }
                 Wake::Tick => {}
                 Wake::NewSource => {
-                    source = self.source.borrow_and_update().clone();
+                    source = self.look_up();
                     let listed_at = self.context.provider.listed_at();
                     roster.listed(&self.upstream, &source, listed_at, clock::now());
                 }
                 Wake::Gone => return,
             }
         }
+    }
+
+    /// What the table says now; the check is kept.
+    fn look_up(&mut self) -> Source {
+        let Wanted { source, check } = self.wanted.borrow_and_update().clone();
+        self.check = check;
+        source
     }
 
     async fn wait(&mut self, asked_at: Option<Instant>, asks: bool) -> Wake {
@@ -194,7 +215,7 @@ impl Follower {
         };
         let wake = if asks { Wake::AskDue } else { Wake::Tick };
         tokio::select! {
-            changed = self.source.changed() => match changed {
+            changed = self.wanted.changed() => match changed {
                 Ok(()) => Wake::NewSource,
                 Err(_) => Wake::Gone,
             },
@@ -224,6 +245,7 @@ impl Follower {
         self.put_in_force(members);
         let now = clock::now();
         for known in self.known.values_mut() {
+            known.check(&self.upstream, self.check.as_ref());
             let state = known.endpoint.health.state(now);
             let idle = known.knocking.as_ref().is_none_or(JoinHandle::is_finished);
             if idle
@@ -248,6 +270,8 @@ impl Follower {
                     let endpoint = Endpoint::new(member.address, &member.name, cores);
                     if member.trusted {
                         endpoint.health.trust();
+                    } else if self.check.is_some() {
+                        endpoint.health.await_check();
                     }
                     Known::new(endpoint)
                 }
@@ -276,12 +300,30 @@ impl Follower {
 
 impl Known {
     fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint: Arc::new(endpoint), task: None, knocking: None }
+        Self { endpoint: Arc::new(endpoint), task: None, knocking: None, checking: None }
     }
 
     /// Whether this is the endpoint of the task: it is, or it was met before any list named it.
     fn may_be(&self, task: Option<&str>) -> bool {
         self.task.is_none() || task.is_none() || self.task.as_deref() == task
+    }
+
+    /// Sees to it that it is checked in this way, or not at all. Who leaves is not asked any more.
+    fn check(&mut self, upstream: &Arc<Upstream>, check: Option<&Check>) {
+        let wanted = check.filter(|_| !self.endpoint.health.is_draining());
+        if self.checking.as_ref().map(|checking| &checking.check) == wanted {
+            return;
+        }
+        self.checking = None;
+        match wanted {
+            Some(check) => self.checking = Some(Checking::begin(upstream, &self.endpoint, check)),
+            None if check.is_none() => {
+                self.endpoint.health.forget_checks();
+                self.endpoint.last_check.store(None);
+                upstream.arrivals.notify_waiters();
+            }
+            None => {}
+        }
     }
 
     fn updated(mut self, member: Member) -> Self {

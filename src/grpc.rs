@@ -1,5 +1,7 @@
 //! What gRPC writes into the fields of HTTP/2, as its `PROTOCOL-HTTP2.md` says: which messages are its
-//! own, deadlines, statuses. Messages themselves are never read.
+//! own, deadlines, statuses. Messages themselves are never read, but those of health checks.
+
+pub mod health;
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,10 +1,16 @@
 //! May this endpoint take requests? A state machine that is told the time and what happened.
 //!
 //! All cores of an edge share one [`Health`] per endpoint, so that five failures in a row are five,
-//! whichever core saw them. Reading it costs a few relaxed loads and takes no lock.
+//! whichever core saw them. Reading it costs a few relaxed loads and takes no lock. Three things are
+//! known about an endpoint: whether connections to it succeed, what its service's own check says
+//! ([`checks`]), and how it answers requests ([`ejection`]).
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+pub mod checks;
+pub mod ejection;
 
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+
+use crate::health::ejection::{Ejection, Entry, Failed, Phase, Siblings};
 use crate::spec::Eject;
 use crate::timestamp::Timestamp;
 
@@ -13,11 +19,15 @@ use crate::timestamp::Timestamp;
 pub enum State {
     /// Takes requests.
     Healthy,
+    /// Its ejection is over; one request at a time tries whether it answers well again.
+    Probation,
     /// Answered with failures; left out until a time, unless there is nothing better.
     Ejected,
+    /// Says itself that it is not well, or does not answer when it is asked.
+    Unhealthy,
     /// Leaves the service: no new requests, unless there is nothing better. Those under way finish.
     Draining,
-    /// No connection of ours has succeeded yet.
+    /// No connection of ours has succeeded yet, or no check where there is one.
     Pending,
     /// Refuses connections or does not answer them.
     Down,
@@ -25,14 +35,23 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which endpoints are fallen back on.
-    pub const ALL: [Self; 5] =
-        [Self::Healthy, Self::Ejected, Self::Draining, Self::Pending, Self::Down];
+    pub const ALL: [Self; 7] = [
+        Self::Healthy,
+        Self::Probation,
+        Self::Ejected,
+        Self::Unhealthy,
+        Self::Draining,
+        Self::Pending,
+        Self::Down,
+    ];
 
     /// The word for metrics and the admin API.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
+            Self::Probation => "probation",
             Self::Ejected => "ejected",
+            Self::Unhealthy => "unhealthy",
             Self::Draining => "draining",
             Self::Pending => "pending",
             Self::Down => "down",
@@ -41,7 +60,12 @@ impl State {
 
     /// Whether a connection may be tried.
     pub const fn accepts(self) -> bool {
-        matches!(self, Self::Healthy | Self::Ejected | Self::Draining)
+        match self {
+            Self::Healthy | Self::Probation | Self::Ejected | Self::Unhealthy | Self::Draining => {
+                true
+            }
+            Self::Pending | Self::Down => false,
+        }
     }
 }
 
@@ -59,6 +83,10 @@ pub enum Transition {
     },
     /// Answered well after an ejection.
     Recovered,
+    /// Passes its check: for the first time, or again.
+    Passed,
+    /// Fails its check.
+    Unwell,
 }
 
 /// The health of one endpoint.
@@ -66,17 +94,14 @@ pub enum Transition {
 pub struct Health {
     /// One of the `Contact` values.
     contact: AtomicU8,
+    /// One of the `Word` values.
+    word: AtomicU8,
     draining: AtomicBool,
     /// Dials that have been without an answer for longer than the race allows.
     overdue_dials: AtomicU32,
     /// Dials in a row that timed out.
     timed_out_dials: AtomicU32,
-    /// Failed answers in a row.
-    failures: AtomicU32,
-    /// Ejections in a row.
-    ejections: AtomicU32,
-    /// Microseconds; 0 if it never was.
-    ejected_until: AtomicU64,
+    ejection: Ejection,
 }
 
 /// What our connections to the endpoint have shown.
@@ -88,18 +113,38 @@ impl Contact {
     const LOST: u8 = 2;
 }
 
+/// What the endpoint says when its service's check asks it.
+enum Word {}
+
+impl Word {
+    /// Nobody has asked, or not for long enough to know.
+    const NONE: u8 = 0;
+    /// It takes nothing before it has said a good one.
+    const AWAITED: u8 = 1;
+    const GOOD: u8 = 2;
+    const BAD: u8 = 3;
+}
+
 /// One dial that times out may be a lost packet, which Linux repeats after 1 s; two in a row are not.
 const TIMEOUTS_UNTIL_DOWN: u32 = 2;
 
 impl Health {
     /// The state at a time.
     pub fn state(&self, now: Timestamp) -> State {
+        let word = self.word.load(Relaxed);
         match self.contact.load(Relaxed) {
             Contact::NONE_YET => State::Pending,
             Contact::LOST => State::Down,
+            _ if word == Word::AWAITED => State::Pending,
             _ if self.draining.load(Relaxed) => State::Draining,
-            _ if self.ejected_until() > now => State::Ejected,
-            _ => State::Healthy,
+            // Before an ejection: a better word of the two would draw all requests to one that
+            // failed, while every check fails for a wrong path.
+            _ if word == Word::BAD => State::Unhealthy,
+            _ => match self.ejection.phase(now) {
+                Phase::None => State::Healthy,
+                Phase::Out => State::Ejected,
+                Phase::Probation => State::Probation,
+            },
         }
     }
 
@@ -113,9 +158,14 @@ impl Health {
         self.draining.load(Relaxed)
     }
 
+    /// Whether it accepts connections, as far as we know.
+    pub fn is_reached(&self) -> bool {
+        self.contact.load(Relaxed) == Contact::MADE
+    }
+
     /// Until when it is left out for failing; in the past if it is not.
     pub fn ejected_until(&self) -> Timestamp {
-        Timestamp::from_micros(self.ejected_until.load(Relaxed))
+        self.ejection.until()
     }
 
     /// It leaves the service, or it has come back.
@@ -136,12 +186,15 @@ impl Health {
     }
 
     /// A connection was refused, or the address cannot be reached: at once, whatever the others do.
-    /// One that never was reached stays pending: a task may be known before it listens.
+    /// One that never was reached stays pending: a task may be known before it listens. Where there
+    /// is a check, whoever comes back must pass it first.
     pub fn refused(&self) -> Option<Transition> {
-        self.contact
-            .compare_exchange(Contact::MADE, Contact::LOST, Relaxed, Relaxed)
-            .is_ok()
-            .then_some(Transition::Lost)
+        let lost =
+            self.contact.compare_exchange(Contact::MADE, Contact::LOST, Relaxed, Relaxed).is_ok();
+        if lost && self.word.load(Relaxed) != Word::NONE {
+            self.await_check();
+        }
+        lost.then_some(Transition::Lost)
     }
 
     /// A dial has been without an answer for longer than the race allows.
@@ -163,161 +216,55 @@ impl Health {
         self.refused()
     }
 
-    /// A request was answered well.
-    pub fn succeeded(&self) -> Option<Transition> {
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-        }
-        if self.ejections.load(Relaxed) == 0 {
-            return None;
-        }
-        self.ejections.store(0, Relaxed);
-        self.ejected_until.store(0, Relaxed);
-        Some(Transition::Recovered)
+    /// It takes no requests before it has passed a check.
+    pub fn await_check(&self) {
+        self.word.store(Word::AWAITED, Relaxed);
     }
 
-    /// A request failed by the endpoint's doing. `may_eject` says whether the others can do without
-    /// it. After an ejection a single failure is enough for the next, longer one.
-    pub fn failed(&self, now: Timestamp, policy: &Eject, may_eject: bool) -> Option<Transition> {
-        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        let before = self.ejections.load(Relaxed);
-        let enough = if before > 0 { 1 } else { policy.consecutive };
-        if failures < enough || !may_eject || self.ejected_until() > now {
-            return None;
-        }
-        self.failures.store(0, Relaxed);
-        let ejections = before.saturating_add(1);
-        self.ejections.store(ejections, Relaxed);
-        let until = now + policy.base.saturating_mul(ejections).min(policy.max);
-        self.ejected_until.store(until.as_micros(), Relaxed);
+    /// Nobody checks it any longer: what its checks said is forgotten.
+    pub fn forget_checks(&self) {
+        self.word.store(Word::NONE, Relaxed);
+    }
+
+    /// A request that was sent at that time was answered well. One that was under way already when
+    /// the endpoint was ejected says nothing about it now.
+    pub fn succeeded(&self, sent: Timestamp) -> Option<Transition> {
+        self.ejection.succeeded(sent).then_some(Transition::Recovered)
+    }
+
+    /// A request failed by the endpoint's doing. It is ejected if those were too many in a row, and
+    /// its siblings do clearly better and can do without it. Once it is on probation a single failure
+    /// is enough for the next, longer ejection.
+    pub fn failed(
+        &self,
+        failed: &Failed,
+        policy: &Eject,
+        siblings: impl Fn() -> Siblings,
+    ) -> Option<Transition> {
+        let until = self.ejection.failed(failed, policy, siblings)?;
         Some(Transition::Ejected { until })
+    }
+
+    /// Whether it failed within that time.
+    pub fn has_failed_since(&self, earlier: Timestamp) -> bool {
+        self.ejection.last_failure() > earlier
+    }
+
+    /// Whether a request tries it after an ejection, so that others have to wait.
+    pub fn is_being_tried(&self, now: Timestamp) -> bool {
+        self.ejection.is_being_tried(now)
+    }
+
+    /// A request wants to go there: on probation only one at a time does.
+    pub fn enter(&self, now: Timestamp) -> Entry {
+        self.ejection.enter(now)
+    }
+
+    /// The request is over that entered on probation, with this lease.
+    pub fn leave(&self, lease: Timestamp) {
+        self.ejection.leave(lease);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    /// Plays lines of `<seconds> <event> [expected transition] [= state]`.
-    fn check(script: &str) {
-        let health = Health::default();
-        let policy = Eject { consecutive: 3, max: Duration::from_secs(25), ..Eject::default() };
-        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (event, state) = line.split_once(" = ").unwrap_or((line, ""));
-            let mut words = event.split_whitespace();
-            let seconds: u64 = words.next().unwrap().parse().unwrap();
-            let now = Timestamp::from_micros(seconds * 1_000_000);
-            let transition = match words.next().unwrap() {
-                "connected" => health.connected(),
-                "refused" => health.refused(),
-                "timeout" => health.dial_timed_out(),
-                "ok" => health.succeeded(),
-                "fail" => health.failed(now, &policy, true),
-                "fail-capped" => health.failed(now, &policy, false),
-                "draining" => {
-                    health.set_draining(true);
-                    None
-                }
-                _ => None,
-            };
-            let expected = words.collect::<Vec<_>>().join(" ");
-            let happened = match transition {
-                None => String::new(),
-                Some(Transition::Reached) => "reached".to_owned(),
-                Some(Transition::Lost) => "lost".to_owned(),
-                Some(Transition::Recovered) => "recovered".to_owned(),
-                Some(Transition::Ejected { until }) => {
-                    format!("ejected until {}", until.as_micros() / 1_000_000)
-                }
-            };
-            assert_eq!(happened, expected, "{line}");
-            if !state.is_empty() {
-                assert_eq!(health.state(now).word(), state, "{line}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_new_endpoint_waits_for_its_first_connection_and_refusals_do_not_count() {
-        check(
-            "
-            0 look = pending
-            0 refused = pending
-            1 connected reached = healthy
-            2 connected = healthy
-            ",
-        );
-    }
-
-    #[test]
-    fn a_refusal_takes_it_out_at_once_and_a_connection_brings_it_back() {
-        check(
-            "
-            0 connected reached
-            1 refused lost = down
-            1 refused = down
-            2 connected reached = healthy
-            ",
-        );
-    }
-
-    #[test]
-    fn one_lost_packet_is_forgiven_and_two_timeouts_in_a_row_are_not() {
-        check(
-            "
-            0 connected reached
-            1 timeout = healthy
-            2 connected
-            3 timeout = healthy
-            5 timeout lost = down
-            ",
-        );
-    }
-
-    #[test]
-    fn failures_in_a_row_eject_and_each_ejection_lasts_longer_up_to_the_limit() {
-        check(
-            "
-            0 connected reached
-            0 fail
-            0 ok
-            0 fail
-            0 fail
-            0 fail ejected until 10 = ejected
-            9 look = ejected
-            10 look = healthy
-            10 fail ejected until 30
-            30 fail ejected until 55
-            55 ok recovered = healthy
-            60 fail = healthy
-            ",
-        );
-    }
-
-    #[test]
-    fn nothing_is_ejected_that_the_others_cannot_replace() {
-        check(
-            "
-            0 connected reached
-            0 fail
-            0 fail
-            0 fail-capped = healthy
-            0 fail-capped = healthy
-            0 fail ejected until 10
-            ",
-        );
-    }
-
-    #[test]
-    fn a_draining_endpoint_that_refuses_is_down() {
-        check(
-            "
-            0 connected reached
-            1 draining = draining
-            3 refused lost = down
-            ",
-        );
-    }
-}
+mod tests;

@@ -48,6 +48,7 @@ pub mod turn;
 pub mod deadline;
 pub mod memory;
 pub mod proxy;
+pub mod probe;
 pub mod discovery;
 pub mod listener;
 pub mod agent;

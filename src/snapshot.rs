@@ -18,7 +18,7 @@ use crate::inventory::{FixedReplica, Inventory, Network, SwarmService, SwarmTask
 use crate::labels;
 use crate::routing::host::HostPattern;
 use crate::routing::{Found, Head, Router};
-use crate::spec::{Policy, RouteSpec};
+use crate::spec::{Check, Policy, Question, RouteSpec};
 use crate::upstream::{Upstream, UpstreamKey};
 
 /// What an edge is, as far as routes care. Does not change while it runs, but for its networks.
@@ -136,6 +136,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     /// All upstreams, and where their endpoints are found.
     pub upstreams: BTreeMap<UpstreamKey, (Arc<Upstream>, Source)>,
+    /// How the replicas of upstreams are checked; those that are not here are not.
+    pub checks: BTreeMap<UpstreamKey, Check>,
     /// What is wrong with the labels, worst first for each service.
     pub diagnostics: BTreeSet<Diagnostic>,
     /// The last good form of each route, by service id and route name.
@@ -219,6 +221,7 @@ impl<'c> Compilation<'c> {
             return;
         };
         let name = format!("{}/{}", service.name, spec.name);
+        self.add_check(service, &upstream, &spec);
         let upstream = self.upstream(upstream, service, source);
         let counters = self.counters.get(&*name).map(|kept| Arc::clone(kept));
         let counters = counters.unwrap_or_else(|| Arc::new(PerCore::new(self.edge.cores)));
@@ -226,6 +229,26 @@ impl<'c> Compilation<'c> {
         let route = Arc::new(Route { name, spec, upstream, counters });
         self.claims.add(service, &route);
         self.next.routes.push(route);
+    }
+
+    /// Replicas that several routes share are checked once, as the first of these routes says that
+    /// has a check.
+    fn add_check(&mut self, service: &SwarmService, upstream: &UpstreamKey, spec: &RouteSpec) {
+        let check = &spec.policy.check;
+        if check.question == Question::None {
+            return;
+        }
+        let kept = self.next.checks.entry(upstream.clone()).or_insert_with(|| check.clone());
+        if kept != check {
+            let problem = format!(
+                "route `{}` asks for another health check of the same replicas than the routes \
+                 before it; theirs is used",
+                spec.name
+            );
+            let help = "write `hiveway.health.*` once, for the whole service";
+            let doubt = Diagnostic::of_service(Severity::Warning, &service.name, problem, help);
+            self.next.diagnostics.insert(doubt);
+        }
     }
 
     /// The upstream of this key: that of another route, that of the previous table, or a new one.

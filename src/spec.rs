@@ -3,12 +3,14 @@
 //! `labels::parse` is the one door in. Every value here can be relied on: no later step checks it
 //! again, and defaults are filled in.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
-use crate::routing::host::HostPattern;
+use crate::routing::host::{HostName, HostPattern};
 use crate::routing::path::{PathPattern, PathPrefix};
 
 /// Name of the route that a service's own labels make, when they make one.
@@ -120,6 +122,8 @@ pub struct Policy {
     pub limits: Limits,
     /// When a replica that fails is left out.
     pub eject: Eject,
+    /// How replicas are asked whether they are well.
+    pub check: Check,
 }
 
 /// What `strip-prefix` removes; the removed part goes to `X-Forwarded-Prefix`.
@@ -252,6 +256,57 @@ impl Default for Eject {
             base: Duration::from_secs(10),
             max: Duration::from_mins(5),
             max_percent: 50,
+        }
+    }
+}
+
+/// How a replica is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What it is asked.
+    pub question: Question,
+    /// Between two checks, give or take a fifth.
+    pub interval: Duration,
+    /// For the answer.
+    pub timeout: Duration,
+    /// So many successes in a row make an unhealthy replica healthy, at least 1. A new one needs one.
+    pub rise: u32,
+    /// So many failures in a row make it unhealthy, at least 1.
+    pub fall: u32,
+    /// Answers to a path that count as success.
+    pub statuses: Vec<RangeInclusive<u16>>,
+    /// `Host` of the request; none for the replica's address.
+    pub host: Option<HostName>,
+    /// Another port than the one that requests go to.
+    pub port: Option<u16>,
+    /// What a gRPC check asks for; none for the server as a whole.
+    pub grpc_service: Option<String>,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Question {
+    /// Nothing: there is no check.
+    #[default]
+    None,
+    /// GET of this path, in the protocol of the route.
+    Path(PathAndQuery),
+    /// gRPC's own health service (`grpc.health.v1`).
+    Grpc,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Self {
+            question: Question::None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 1,
+            fall: 3,
+            statuses: vec![200..=399],
+            host: None,
+            port: None,
+            grpc_service: None,
         }
     }
 }

@@ -4,13 +4,14 @@
 //! it: in-flight counts and health are carried over by carrying over the `Arc`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use crate::counters::{EndpointCell, PerCore};
+use crate::health::ejection::{Entry, Failed, LATELY, Siblings};
 use crate::health::{Health, State, Transition};
 use crate::retry::RetryBudget;
 use crate::spec::{Eject, Protocol};
@@ -48,6 +49,8 @@ pub struct Upstream {
     last_request: AtomicU64,
     /// Extra tries that are still allowed.
     pub retry_budget: RetryBudget,
+    /// Whose turn it is to eject one of them.
+    ejecting: Mutex<()>,
     /// For how long DNS and the task list have disagreed, in microseconds.
     pub disagreement: AtomicU64,
     /// An endpoint may have become usable: waiting requests look again.
@@ -69,6 +72,7 @@ impl Upstream {
             turn: AtomicUsize::new(0),
             last_request: AtomicU64::new(0),
             retry_budget: RetryBudget::default(),
+            ejecting: Mutex::default(),
             disagreement: AtomicU64::new(0),
             arrivals: Notify::new(),
             doubts: Notify::new(),
@@ -123,31 +127,46 @@ impl Upstream {
         Timestamp::from_micros(self.last_request.load(Relaxed))
     }
 
-    /// Counts a failure against an endpoint, and ejects it if the others can do without.
+    /// Counts a failure against an endpoint, and ejects it if the others do better and can do without.
     pub fn endpoint_failed(
         &self,
         endpoint: &Endpoint,
-        now: Timestamp,
+        failed: &Failed,
         policy: &Eject,
     ) -> Option<Transition> {
-        endpoint.health.failed(now, policy, self.can_do_without(endpoint, now, policy))
+        // One at a time, or two cores could each eject the other one's last. Whoever comes second
+        // has its chance with the next failure.
+        let turn = self.ejecting.try_lock();
+        let siblings = || {
+            let siblings = self.siblings(endpoint, failed.at);
+            if turn.is_ok() { siblings } else { Siblings { healthy: 0, ..siblings } }
+        };
+        endpoint.health.failed(failed, policy, siblings)
     }
 
-    /// Whether one more may be ejected: at most the given share, at least one when there are two,
-    /// and never the last that takes requests.
-    fn can_do_without(&self, endpoint: &Endpoint, now: Timestamp, policy: &Eject) -> bool {
-        let endpoints = self.endpoints();
-        let (mut ejected, mut others) = (0_usize, 0_usize);
-        for other in endpoints.iter().filter(|other| other.id != endpoint.id) {
+    /// What is known about all endpoints but this one.
+    fn siblings(&self, endpoint: &Endpoint, now: Timestamp) -> Siblings {
+        let mut siblings = Siblings::default();
+        let lately = Timestamp::from_micros(
+            now.as_micros().saturating_sub(u64::try_from(LATELY.as_micros()).unwrap_or(u64::MAX)),
+        );
+        for other in self.endpoints().iter().filter(|other| other.id != endpoint.id) {
             match other.health.state(now) {
-                State::Healthy => others = others.saturating_add(1),
-                State::Ejected => ejected = ejected.saturating_add(1),
-                State::Draining | State::Pending | State::Down => {}
+                State::Healthy => {
+                    siblings.healthy = siblings.healthy.saturating_add(1);
+                    siblings.failed_lately |= other.health.has_failed_since(lately);
+                }
+                State::Ejected | State::Probation => {
+                    siblings.ejected = siblings.ejected.saturating_add(1);
+                }
+                State::Unhealthy | State::Draining | State::Pending | State::Down => {}
+            }
+            for cell in other.counters.each() {
+                siblings.well = siblings.well.saturating_add(cell.well);
+                siblings.ill = siblings.ill.saturating_add(cell.ill);
             }
         }
-        let all = others.saturating_add(ejected).saturating_add(1);
-        let share = all.saturating_mul(policy.max_percent.into()) / 100;
-        others > 0 && ejected < share.max(1)
+        siblings
     }
 }
 
@@ -174,6 +193,8 @@ pub struct Endpoint {
     pub name: ArcSwap<String>,
     /// Whether it may take requests.
     pub health: Health,
+    /// What came of its last check, in words; none before the first.
+    pub last_check: ArcSwapOption<String>,
     /// Requests sent to it and not answered to the end: the load that balancing compares.
     in_flight: AtomicUsize,
     /// Connections to it that wait for a request, on all cores.
@@ -192,6 +213,7 @@ impl Endpoint {
             address,
             name: ArcSwap::from_pointee(name.to_owned()),
             health: Health::default(),
+            last_check: ArcSwapOption::empty(),
             in_flight: AtomicUsize::new(0),
             idle_connections: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -204,11 +226,43 @@ impl Endpoint {
         self.in_flight.load(Relaxed)
     }
 
+    /// A request wants to go there, and may: then it has a guard if it is the one that tries the
+    /// endpoint after an ejection.
+    ///
+    /// # Errors
+    /// If another one tries it.
+    pub fn enter(self: &Arc<Self>, now: Timestamp) -> Result<Option<Probation>, Taken> {
+        match self.health.enter(now) {
+            Entry::Free => Ok(None),
+            Entry::Lease(lease) => Ok(Some(Probation { endpoint: Arc::clone(self), lease })),
+            Entry::Taken => Err(Taken),
+        }
+    }
+
     /// Counts a request for as long as the guard lives.
     #[must_use = "the request stops counting as in flight when the guard is dropped"]
     pub fn start_request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         InFlight { endpoint: Arc::clone(self) }
+    }
+}
+
+/// Another request tries the endpoint already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another request tries the endpoint")]
+pub struct Taken;
+
+/// The one request that tries an endpoint after an ejection. The next one may when this one's outcome
+/// is known, or it is given up.
+#[derive(Debug)]
+pub struct Probation {
+    endpoint: Arc<Endpoint>,
+    lease: Timestamp,
+}
+
+impl Drop for Probation {
+    fn drop(&mut self) {
+        self.endpoint.health.leave(self.lease);
     }
 }
 

@@ -131,7 +131,7 @@ async fn endpoints_nodes_and_diagnostics_are_told_as_json() {
         serde_json::from_str(&port.body("/api/v1/endpoints").await).unwrap();
     let expected = serde_json::json!({
         "service": "shop_web", "upstream": {"port": null, "protocol": "http"},
-        "name": "shop_web.1", "address": "10.0.1.5:80", "state": "healthy",
+        "name": "shop_web.1", "address": "10.0.1.5:80", "state": "healthy", "check": null,
         "in_flight": 1, "connections": 1, "requests": {"ok": 2}, "p99_ms": 2.5,
     });
     assert_eq!(endpoints[0], expected);

@@ -84,6 +84,9 @@ pub struct Endpoint {
     pub address: String,
     /// As in metrics.
     pub state: String,
+    /// What came of its last health check: `ok`, or what was wrong. None before the first, or without
+    /// any.
+    pub check: Option<String>,
     /// Requests that it has and has not answered to the end.
     pub in_flight: u64,
     /// Connections to it.
@@ -242,6 +245,7 @@ fn endpoint(replicas: &Replicas, endpoint: &Replica, now: Timestamp) -> Endpoint
         name: endpoint.name.load().to_string(),
         address: endpoint.address.to_string(),
         state: endpoint.health.state(now).word().to_owned(),
+        check: endpoint.last_check.load().as_deref().cloned(),
         in_flight: endpoint.in_flight() as u64,
         connections: endpoint.connections.load(Relaxed) as u64,
         requests: requests.iter().map(|(word, count)| (word.to_owned(), count)).collect(),

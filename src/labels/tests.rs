@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
-use crate::spec::{Balance, Protocol, RetryOn, StripPrefix};
+use crate::spec::{Balance, Check, Protocol, Question, RetryOn, StripPrefix};
 
 /// Reads labels that are written one a line.
 fn read(lines: &str) -> Parsed {
@@ -358,6 +358,28 @@ fn values_that_cannot_be_meant_are_refused() {
         let errors = parsed.diagnostics.iter().filter(|found| found.severity == Severity::Error);
         assert_eq!(errors.count(), 1, "{label}: {}", summary(&parsed));
     }
+}
+
+#[test]
+fn a_check_is_asked_for_by_a_path_and_comes_by_itself_with_grpc() {
+    let check_of = |labels: &str| only(labels).policy.check;
+    assert_eq!(check_of("hiveway.port=80"), Check::default());
+    let check = check_of(
+        "hiveway.health.path=/up?full=1
+         hiveway.health.interval=1s
+         hiveway.health.status=200, 418-420
+         hiveway.health.host=shop.internal
+         hiveway.health.port=9000",
+    );
+    assert_eq!(check.question, Question::Path("/up?full=1".parse().unwrap()));
+    assert_eq!((check.interval, check.fall), (Duration::from_secs(1), 3));
+    assert_eq!(check.statuses, [200..=200, 418..=420]);
+    assert_eq!((check.host, check.port), ("shop.internal".parse().ok(), Some(9000)));
+    let question = |more: &str| check_of(&format!("hiveway.protocol=grpc\n{more}")).question;
+    assert_eq!(question("hiveway.port=80"), Question::Grpc);
+    assert_eq!(question("hiveway.health.grpc-service=shop.Shop"), Question::Grpc);
+    assert_eq!(question("hiveway.health.path=/up"), Question::Path("/up".parse().unwrap()));
+    assert_eq!(question("hiveway.health.path=none"), Question::None);
 }
 
 #[test]

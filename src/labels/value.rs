@@ -1,5 +1,8 @@
 //! Kinds of values that only labels have.
 
+use std::ops::RangeInclusive;
+
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 use regex::RegexBuilder;
 
@@ -93,9 +96,15 @@ fn invalid_path(error: path::InvalidPath) -> Mistake {
 }
 
 /// A path for a request of ours; it may have a query.
-pub(super) fn check_path(text: &str) -> Result<(), Mistake> {
-    let path = text.split('?').next().unwrap_or_default();
-    plain_path(path).map(|_| ())
+pub(super) fn check_path(text: &str) -> Result<PathAndQuery, Mistake> {
+    let (path, query) =
+        text.split_once('?').map_or((text, None), |(path, rest)| (path, Some(rest)));
+    let path = plain_path(path)?;
+    let target = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    target.parse().map_err(|_| {
+        let help = "write letters, digits and `%` with two digits after the `?`";
+        Mistake::new("has a query that cannot be sent", help, "/healthz?full=1")
+    })
 }
 
 /// Methods are told apart by case (RFC 9110, section 9.1), and all that are in use are capitals.
@@ -137,8 +146,8 @@ pub(super) fn token(text: &str, example: &str) -> Result<(), Mistake> {
     Err(Mistake::new("is not a name", "write letters, digits, `-`, `_` and `.` only", example))
 }
 
-pub(super) fn grpc_service(text: &str) -> Result<(), Mistake> {
-    if text.is_empty() { Ok(()) } else { value::name(text).map(|_| ()) }
+pub(super) fn grpc_service(text: &str) -> Result<Option<String>, Mistake> {
+    if text.is_empty() { Ok(None) } else { value::name(text).map(Some) }
 }
 
 pub(super) fn percent(text: &str) -> Result<u8, Mistake> {
@@ -193,11 +202,11 @@ pub(super) fn balance(text: &str, remarks: &mut Vec<Mistake>) -> Result<Balance,
 }
 
 /// One status or a range of them, as `200-399`.
-pub(super) fn statuses(text: &str) -> Result<(), Mistake> {
+pub(super) fn statuses(text: &str) -> Result<RangeInclusive<u16>, Mistake> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let status = |text| value::number(text, 100..=599_u16, "");
     match (status(first), status(last)) {
-        (Ok(first), Ok(last)) if first <= last => Ok(()),
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
         _ => {
             let help = "write statuses from 100 to 599, or ranges of them";
             Err(Mistake::new("is not a range of statuses", help, "200-399"))

@@ -130,6 +130,7 @@ fn fill(upstream: &Upstream) {
     failing.counters.of(0).requests.count("reset");
     failing.counters.of(0).retries.count("reset");
     failing.counters.of(1).ejections.count("reset");
+    failing.counters.of(0).checks.count("timeout");
     let (twin, other_twin) = (endpoint("10.0.1.7:80", "twin"), endpoint("10.0.1.8:80", "twin"));
     twin.health.connected();
     for twin in [&twin, &other_twin] {

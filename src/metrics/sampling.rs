@@ -109,7 +109,7 @@ fn add_endpoint(samples: &mut Samples, service: &str, endpoint: &Endpoint, now: 
         samples.raise(&table::ENDPOINT_STATE, &[service, &name, state.word()], holds);
     }
     for cell in endpoint.counters.each() {
-        let EndpointCell { requests, response, retries, ejections } = &*cell;
+        let EndpointCell { requests, response, retries, ejections, checks, .. } = &*cell;
         if response.count() > 0 {
             samples.observe(&table::UPSTREAM_DURATION, &labels, response);
         }
@@ -117,6 +117,7 @@ fn add_endpoint(samples: &mut Samples, service: &str, endpoint: &Endpoint, now: 
             (&table::UPSTREAM_REQUESTS, requests),
             (&table::RETRIES, retries),
             (&table::EJECTIONS, ejections),
+            (&table::CHECKS, checks),
         ];
         for (metric, tally) in tallies {
             for (word, count) in tally.iter() {

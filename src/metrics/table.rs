@@ -85,6 +85,8 @@ table! {
         "1 for the state that a replica is in, 0 for all others.";
     EJECTIONS: Counter "hiveway_upstream_ejections_total" [service, endpoint, reason]
         "Times that a replica was left out for failing.";
+    CHECKS: Counter "hiveway_upstream_checks_total" [service, endpoint, result]
+        "Health checks of a replica: `ok`, or why it failed: `status`, `timeout`, `connect`, ...";
     RETRIES: Counter "hiveway_upstream_retries_total" [service, endpoint, reason]
         "Requests that went to another replica after this one failed.";
     DISAGREEMENT: Gauge "hiveway_upstream_disagreement_seconds" [service]

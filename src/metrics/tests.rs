@@ -93,6 +93,8 @@ fn endpoints_of_one_name_are_one_series() {
         upstream_endpoint_state{service="shop_web",endpoint="twin",state="ejected"} 0
         upstream_endpoint_state{service="shop_web",endpoint="twin",state="healthy"} 1
         upstream_endpoint_state{service="shop_web",endpoint="twin",state="pending"} 1
+        upstream_endpoint_state{service="shop_web",endpoint="twin",state="probation"} 0
+        upstream_endpoint_state{service="shop_web",endpoint="twin",state="unhealthy"} 0
         "#,
     );
     check(

@@ -19,7 +19,7 @@ use crate::proxy::pool::Connection;
 use crate::snapshot::Route;
 use crate::spec::Protocol;
 use crate::timestamp::Timestamp;
-use crate::upstream::{Endpoint, EndpointId, Upstream};
+use crate::upstream::{Endpoint, EndpointId, Probation, Upstream};
 
 /// Dials that one request may have under way at once.
 const MOST_DIALS: usize = 3;
@@ -31,6 +31,21 @@ pub struct Connected {
     pub endpoint: Arc<Endpoint>,
     /// It is ready for a request.
     pub connection: Connection,
+    /// The request is the one that tries the endpoint after an ejection.
+    pub probation: Option<Probation>,
+}
+
+/// An endpoint that was chosen.
+struct Picked {
+    endpoint: Arc<Endpoint>,
+    probation: Option<Probation>,
+}
+
+impl Picked {
+    fn with(self, connection: Connection) -> Connected {
+        let Self { endpoint, probation } = self;
+        Connected { endpoint, connection, probation }
+    }
 }
 
 impl Core {
@@ -47,16 +62,29 @@ impl Core {
         may_borrow: bool,
     ) -> Result<Connected, ProxyError> {
         let now = clock::now();
-        if let Some(endpoint) = Self::pick(route, tried, now)
-            && let Some(connection) = self.pooled(route, &endpoint, may_borrow, now)
+        let picked = Self::pick(route, tried, now);
+        if let Some(Picked { endpoint, .. }) = &picked
+            && let Some(connection) = self.pooled(route, endpoint, may_borrow, now)
+            && let Some(picked) = picked
         {
-            return Ok(Connected { endpoint, connection });
+            return Ok(picked.with(connection));
         }
         // Boxed, so that the common way does not carry the other one's state around.
-        Box::pin(self.connect_slowly(route, tried, now)).await
+        Box::pin(self.connect_slowly(route, tried, now, picked)).await
     }
 
-    fn pick(route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Arc<Endpoint>> {
+    fn pick(route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Picked> {
+        let endpoint = Self::pick_any(route, tried, now)?;
+        if let Ok(probation) = endpoint.enter(now) {
+            return Some(Picked { endpoint, probation });
+        }
+        // Somebody was faster to try it: from now on it is fallen back on only.
+        let endpoint = Self::pick_any(route, tried, now)?;
+        let probation = endpoint.enter(now).ok().flatten();
+        Some(Picked { endpoint, probation })
+    }
+
+    fn pick_any(route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Arc<Endpoint>> {
         let upstream = &route.upstream;
         let endpoints = upstream.endpoints();
         let pick = |tried| {
@@ -95,20 +123,22 @@ impl Core {
         route: &Arc<Route>,
         tried: &[EndpointId],
         started: Timestamp,
+        mut chosen: Option<Picked>,
     ) -> Result<Connected, ProxyError> {
         let limit = route.policy().timeouts.queue;
         let dial_limit = route.policy().timeouts.connect.saturating_mul(2);
         loop {
             let now = clock::now();
             let left = limit.saturating_sub(now.since(started));
-            let Some(endpoint) = Self::pick(route, tried, now) else {
+            // Who was chosen stays chosen: in turns, nobody is passed over for want of a connection.
+            let Some(picked) = chosen.take().or_else(|| Self::pick(route, tried, now)) else {
                 self.wait_for_endpoint(route, left).await?;
                 continue;
             };
-            if let Some(connection) = self.pooled(route, &endpoint, false, now) {
-                return Ok(Connected { endpoint, connection });
+            if let Some(connection) = self.pooled(route, &picked.endpoint, false, now) {
+                return Ok(picked.with(connection));
             }
-            match self.dial_raced(route, tried, endpoint).await {
+            match self.dial_raced(route, tried, picked).await {
                 Ok(connected) => return Ok(connected),
                 // What failed is `down` now and not picked again, or has had its second chance.
                 Err(_) if clock::now().since(started) < limit.max(dial_limit) => {}
@@ -143,10 +173,10 @@ impl Core {
         self: &Arc<Self>,
         route: &Arc<Route>,
         tried: &[EndpointId],
-        first: Arc<Endpoint>,
+        first: Picked,
     ) -> Result<Connected, DialError> {
         let mut excluded = tried.to_vec();
-        excluded.push(first.id);
+        excluded.push(first.endpoint.id);
         let mut dials = FuturesUnordered::new();
         dials.push(self.dial(route, first));
         loop {
@@ -164,15 +194,15 @@ impl Core {
             if dials.len() < MOST_DIALS
                 && let Some(other) = Self::pick_other(route, &excluded)
             {
-                excluded.push(other.id);
+                excluded.push(other.endpoint.id);
                 dials.push(self.dial(route, other));
             }
         }
     }
 
-    fn pick_other(route: &Route, excluded: &[EndpointId]) -> Option<Arc<Endpoint>> {
+    fn pick_other(route: &Route, excluded: &[EndpointId]) -> Option<Picked> {
         let picked = Self::pick(route, excluded, clock::now())?;
-        (!excluded.contains(&picked.id)).then_some(picked)
+        (!excluded.contains(&picked.endpoint.id)).then_some(picked)
     }
 
     /// Dials on a task of its own: if the request goes elsewhere meanwhile, the outcome still counts
@@ -180,15 +210,15 @@ impl Core {
     async fn dial(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        endpoint: Arc<Endpoint>,
+        picked: Picked,
     ) -> Result<Connected, DialError> {
         let (sender, receiver) = oneshot::channel();
         let (core, route) = (Arc::clone(self), Arc::clone(route));
         tokio::spawn(async move {
             let keep = route.policy().keepalive;
             let limit = route.policy().timeouts.connect;
-            let dialled = core.dial_now(&route.upstream, &endpoint, &keep, limit).await;
-            let connected = dialled.map(|connection| Connected { endpoint, connection });
+            let dialled = core.dial_now(&route.upstream, &picked.endpoint, &keep, limit).await;
+            let connected = dialled.map(|connection| picked.with(connection));
             if let Err(Ok(Connected { connection: Connection::Http1(unused), .. })) =
                 sender.send(connected)
             {

@@ -241,7 +241,7 @@ async fn connect(
 
 /// Whether a connection failed for want of something here, which says nothing about the replica:
 /// file descriptors, memory, or local ports.
-fn is_own_fault(error: &io::Error) -> bool {
+pub fn is_own_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, PermissionDenied};
     matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | PermissionDenied)
         || lacks_descriptors(error)
@@ -278,6 +278,17 @@ pub fn report(upstream: &Upstream, endpoint: &Endpoint, transition: Option<Trans
         None => {}
         Some(Transition::Reached) => {
             info!(service, endpoint = %name, %address, "endpoint accepts connections");
+            upstream.arrivals.notify_waiters();
+        }
+        Some(Transition::Passed) => {
+            info!(service, endpoint = %name, %address, "endpoint passes its health check");
+            upstream.arrivals.notify_waiters();
+        }
+        Some(Transition::Unwell) => {
+            let last = endpoint.last_check.load();
+            let reason = last.as_deref().map_or("", String::as_str);
+            warn!(service, endpoint = %name, %address, reason, "endpoint fails its health check");
+            // Whoever waits for a better one may have it now.
             upstream.arrivals.notify_waiters();
         }
         Some(Transition::Recovered) => {

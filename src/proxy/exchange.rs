@@ -17,6 +17,7 @@ use crate::grpc::Code;
 use crate::proxy::Core;
 use crate::proxy::admission::Target;
 use crate::proxy::call;
+use crate::proxy::connect::Connected;
 use crate::proxy::error::ProxyError;
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::Http1;
@@ -27,7 +28,8 @@ use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::spec::{Protocol, RetryOn};
 use crate::telemetry::access::Entry;
-use crate::upstream::{Endpoint, EndpointId, InFlight};
+use crate::timestamp::Timestamp;
+use crate::upstream::{Endpoint, EndpointId, InFlight, Probation};
 
 /// A request may be handed back unsent this often before it is given up: each time its connection
 /// was closed just before, which does not happen to one request again and again.
@@ -62,6 +64,13 @@ pub struct Answer {
     pub in_flight: InFlight,
     /// How a gRPC call went, which is to be told at its end; none if it has been told.
     pub outcome: Option<Outcome>,
+}
+
+/// Whose answer is judged: an endpoint that was asked at that time, maybe on probation.
+struct Judged<'e> {
+    endpoint: &'e Arc<Endpoint>,
+    started: Timestamp,
+    probation: Option<Probation>,
 }
 
 impl Outgoing {
@@ -180,36 +189,37 @@ impl Core {
         loop {
             let may_borrow = outgoing.repeatable;
             let connected = self.connect(route, &outgoing.tried, may_borrow).await?;
-            let in_flight = connected.endpoint.start_request();
-            outgoing.tried.push(connected.endpoint.id);
+            let Connected { endpoint, connection, probation } = connected;
+            let in_flight = endpoint.start_request();
+            outgoing.tried.push(endpoint.id);
             let started = clock::now();
             if let Some(entry) = &mut entry {
-                entry.tried(&connected.endpoint, started);
+                entry.tried(&endpoint, started);
             }
-            let trial = Trial::begin(self, route, &connected.endpoint);
-            let sent = self.send(route, connected.connection, outgoing, deadline).await;
+            let trial = Trial::begin(self, route, &endpoint, started);
+            let sent = self.send(route, connection, outgoing, deadline).await;
             trial.over();
             match sent {
                 Ok((head, lease)) => {
                     let status = head.status;
-                    let took = self.note_head(&connected.endpoint, started);
+                    let took = self.note_head(&endpoint, started);
                     if let Some(entry) = &mut entry {
                         entry.answered(took);
                     }
-                    let outcome =
-                        self.judge(route, &connected.endpoint, &head, &lease, outgoing.grpc);
+                    let asked = Judged { endpoint: &endpoint, started, probation };
+                    let outcome = self.judge(route, asked, &head, &lease, outgoing.grpc);
                     if !outgoing.may_replace(status, route) {
                         outgoing.upload.answered();
                         return Ok(Answer { head, lease, in_flight, outcome });
                     }
-                    self.note_retry(&connected.endpoint, "status");
+                    self.note_retry(&endpoint, "status");
                 }
                 Err(failure) => {
-                    self.note(route, &connected.endpoint, Verdict::of_failure(failure));
+                    self.note(route, &endpoint, Verdict::of_failure(failure), started);
                     if !outgoing.may_follow(failure, route) {
                         return Err(failure.error());
                     }
-                    self.note_retry(&connected.endpoint, failure.word());
+                    self.note_retry(&endpoint, failure.word());
                 }
             }
         }
@@ -219,11 +229,12 @@ impl Core {
     fn judge(
         self: &Arc<Self>,
         route: &Arc<Route>,
-        endpoint: &Arc<Endpoint>,
+        judged: Judged<'_>,
         head: &response::Parts,
         lease: &Lease,
         grpc: bool,
     ) -> Option<Outcome> {
+        let Judged { endpoint, started, probation } = judged;
         let verdict = if !grpc || !call::is_answer(&head.headers) {
             Verdict::of_http(head.status)
         } else if let Some(code) = Code::of(&head.headers) {
@@ -231,9 +242,9 @@ impl Core {
         } else if lease.is_over() {
             Verdict::of_failure(Failure::Malformed)
         } else {
-            return Some(Outcome::pending(self, route, endpoint));
+            return Some(Outcome::pending(self, route, endpoint, started, probation));
         };
-        self.note(route, endpoint, verdict);
+        self.note(route, endpoint, verdict, started);
         None
     }
 

@@ -8,12 +8,13 @@ use http::StatusCode;
 use crate::clock;
 use crate::grpc::Code;
 use crate::health::Transition;
+use crate::health::ejection::{Failed, MOST_JITTER};
 use crate::proxy::Core;
 use crate::proxy::dial;
 use crate::proxy::failure::Failure;
 use crate::snapshot::Route;
 use crate::timestamp::Timestamp;
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Probation};
 
 /// How one request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,10 @@ pub struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     Well,
+    /// In its own words.
     Ill,
+    /// By breaking off, or by silence: which says nothing if this core stood still meanwhile.
+    Broken,
     Nothing,
 }
 
@@ -56,7 +60,7 @@ impl Verdict {
 
     /// By the reason why there is no response, or no end of one.
     pub const fn of_failure(failure: Failure) -> Self {
-        let says = if failure.is_replicas_fault() { Says::Ill } else { Says::Nothing };
+        let says = if failure.is_replicas_fault() { Says::Broken } else { Says::Nothing };
         Self { word: failure.word(), says }
     }
 }
@@ -68,17 +72,27 @@ pub struct Outcome {
     core: Arc<Core>,
     route: Arc<Route>,
     endpoint: Arc<Endpoint>,
+    sent: Timestamp,
     verdict: Verdict,
+    _probation: Option<Probation>,
 }
 
 impl Outcome {
-    /// It will be told to this core.
-    pub fn pending(core: &Arc<Core>, route: &Arc<Route>, endpoint: &Arc<Endpoint>) -> Self {
+    /// It will be told to this core. `sent` is when the call was.
+    pub fn pending(
+        core: &Arc<Core>,
+        route: &Arc<Route>,
+        endpoint: &Arc<Endpoint>,
+        sent: Timestamp,
+        probation: Option<Probation>,
+    ) -> Self {
         Self {
             core: Arc::clone(core),
             route: Arc::clone(route),
             endpoint: Arc::clone(endpoint),
+            sent,
             verdict: Verdict::CLIENT,
+            _probation: probation,
         }
     }
 
@@ -90,7 +104,7 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        self.core.note(&self.route, &self.endpoint, self.verdict);
+        self.core.note(&self.route, &self.endpoint, self.verdict, self.sent);
     }
 }
 
@@ -101,13 +115,19 @@ pub struct Trial<'t> {
     core: &'t Core,
     route: &'t Route,
     endpoint: &'t Endpoint,
+    sent: Timestamp,
     over: bool,
 }
 
 impl<'t> Trial<'t> {
     /// A try on this endpoint.
-    pub const fn begin(core: &'t Core, route: &'t Route, endpoint: &'t Endpoint) -> Self {
-        Self { core, route, endpoint, over: false }
+    pub const fn begin(
+        core: &'t Core,
+        route: &'t Route,
+        endpoint: &'t Endpoint,
+        sent: Timestamp,
+    ) -> Self {
+        Self { core, route, endpoint, sent, over: false }
     }
 
     /// It has an outcome, which is told elsewhere.
@@ -119,19 +139,27 @@ impl<'t> Trial<'t> {
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.core.note(self.route, self.endpoint, Verdict::CLIENT);
+            self.core.note(self.route, self.endpoint, Verdict::CLIENT, self.sent);
         }
     }
 }
 
 impl Core {
-    /// Counts how a request went, and tells the endpoint's health.
-    pub fn note(&self, route: &Route, endpoint: &Endpoint, verdict: Verdict) {
-        endpoint.counters.of(self.index).requests.count(verdict.word);
-        let transition = match verdict.says {
-            Says::Well => endpoint.health.succeeded(),
-            Says::Ill => self.eject(route, endpoint, verdict.word),
+    /// Counts how a request went that was sent at that time, and tells the endpoint's health.
+    pub fn note(&self, route: &Route, endpoint: &Endpoint, verdict: Verdict, sent: Timestamp) {
+        let is_excused =
+            verdict.says == Says::Broken && self.deadlines.stood_still_since(sent, clock::now());
+        let says = if is_excused { Says::Nothing } else { verdict.says };
+        let is_well = match says {
+            Says::Well => Some(true),
+            Says::Ill | Says::Broken => Some(false),
             Says::Nothing => None,
+        };
+        endpoint.counters.of(self.index).count(verdict.word, is_well);
+        let transition = match is_well {
+            Some(true) => endpoint.health.succeeded(sent),
+            Some(false) => self.eject(route, endpoint, verdict.word, sent),
+            None => None,
         };
         dial::report(&route.upstream, endpoint, transition);
     }
@@ -154,9 +182,12 @@ impl Core {
         route: &Route,
         endpoint: &Endpoint,
         reason: &'static str,
+        sent: Timestamp,
     ) -> Option<Transition> {
+        let jitter = fastrand::u32(..=MOST_JITTER);
+        let failed = Failed { sent, at: clock::now(), jitter };
         let eject = &route.policy().eject;
-        let transition = route.upstream.endpoint_failed(endpoint, clock::now(), eject);
+        let transition = route.upstream.endpoint_failed(endpoint, &failed, eject);
         if transition.is_some() {
             endpoint.counters.of(self.index).ejections.count(reason);
         }

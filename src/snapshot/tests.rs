@@ -219,6 +219,35 @@ fn a_network_that_is_not_there_costs_a_route_nothing_that_it_had() {
 }
 
 #[test]
+fn routes_that_share_replicas_share_their_check_and_say_so_if_they_differ() {
+    let paths = |text: &str| {
+        let snapshot = compile(text);
+        let questions = snapshot.checks.values().map(|check| match &check.question {
+            Question::Path(path) => path.to_string(),
+            Question::None | Question::Grpc => "-".to_owned(),
+        });
+        (questions.collect::<Vec<_>>(), complaints(&snapshot))
+    };
+    let (checks, wrong) = paths("shop: port=80 health.path=/up routes.a.path=/a routes.b.path=/b");
+    assert_eq!((checks, wrong), (vec!["/up".to_owned()], vec![]));
+    let (checks, wrong) = paths(
+        "shop: port=80 routes.a.path=/a routes.b.path=/b routes.b.health.path=/up
+         other: port=80 routes.a.host=other.test routes.b.host=other.test routes.a.health.path=/one routes.b.health.path=/two routes.b.path=/b",
+    );
+    assert_eq!(checks, ["/one", "/up"]);
+    assert_eq!(
+        wrong,
+        ["warning: service `other`: route `b` asks for another health check of the same \
+             replicas than the routes before it; theirs is used"]
+    );
+    let (checks, wrong) = paths(
+        "shop: port=80 routes.a.health.path=/up routes.b.path=/b routes.b.port=81 \
+         routes.b.health.path=/ready",
+    );
+    assert_eq!((checks.len(), wrong), (2, vec![]), "these are other replicas");
+}
+
+#[test]
 fn what_survives_a_change_keeps_its_upstream_and_its_counts() {
     let before = compile("a_web: port=80 host=a.test");
     let after = Snapshot::compile(

@@ -214,12 +214,22 @@ fn endpoint_cells(endpoint: &Rated<Endpoint>) -> [String; 8] {
         of.name.clone(),
         of.service.clone(),
         of.address.clone(),
-        of.state.clone(),
+        state(of),
         of.in_flight.to_string(),
         of.connections.to_string(),
         format!("{rate:.1}"),
         milliseconds(of.p99_ms),
     ]
+}
+
+/// Who fails its check is shown with what the last one got.
+fn state(endpoint: &Endpoint) -> String {
+    match &endpoint.check {
+        Some(why) if matches!(&*endpoint.state, "unhealthy" | "pending") => {
+            format!("{}: {why}", endpoint.state)
+        }
+        _ => endpoint.state.clone(),
+    }
 }
 
 /// A bound as the admin port tells it. The largest one also stands for what is beyond: then only the

@@ -34,6 +34,11 @@ fn reading(millis: u64, requests: u64) -> Reading {
             "service": "shop_web", "upstream": {"port": 8080, "protocol": "http"},
             "name": "shop_web.22", "address": "10.0.1.60:8080", "state": "draining",
             "in_flight": 12, "connections": 0, "requests": {}, "p99_ms": null,
+        }, {
+            "service": "shop_web", "upstream": {"port": 8080, "protocol": "http"},
+            "name": "shop_web.3", "address": "10.0.1.7:8080", "state": "unhealthy",
+            "check": "status 503", "in_flight": 0, "connections": 1, "requests": {},
+            "p99_ms": null,
         }],
         "diagnostics": [{
             "severity": "warning", "service": "shop_old", "label": null, "value": null,
@@ -63,9 +68,10 @@ shop_web/default  web,websecure  shop.example.com  /cart,= /  method GET   12.5 
 SERVICE   DESIRED  ENDPOINTS              IN FLIGHT  QUEUED
 shop_web        3  1 draining, 2 healthy         14       0
 
-ENDPOINT     SERVICE   ADDRESS         STATE     IN FLIGHT  CONNECTIONS  REQ/S    P99
-shop_web.1   shop_web  10.0.1.5:8080   healthy           2           13   12.5  2.5ms
-shop_web.22  shop_web  10.0.1.60:8080  draining         12            0    0.0      -
+ENDPOINT     SERVICE   ADDRESS         STATE                  IN FLIGHT  CONNECTIONS  REQ/S    P99
+shop_web.1   shop_web  10.0.1.5:8080   healthy                        2           13   12.5  2.5ms
+shop_web.22  shop_web  10.0.1.60:8080  draining                      12            0    0.0      -
+shop_web.3   shop_web  10.0.1.7:8080   unhealthy: status 503          0            1    0.0      -
 
 warning: service `shop_old`: odd
   help: \u{fffd}[2J

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Draft, Setting, Written, only_check, put};
 use crate::labels::value as label_value;
 use crate::labels::value::WrittenProtocol;
-use crate::spec::Protocol;
+use crate::spec::{Protocol, Question};
 use crate::value::{self, Mistake};
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -23,7 +23,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "protocol",
             "`http` `h2c` `grpc` `https` `grpcs` `tcp` `tls-passthrough`",
             "`http`",
-            "how to speak to the replica; `grpc` is h2c with gRPC's own errors and no total timeout; these three so far",
+            "how to speak to the replica; `grpc` is h2c with gRPC's own errors and health checks and no total timeout; these three so far",
         ],
         protocol,
     ),
@@ -195,6 +195,7 @@ fn protocol(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
             // A call may rightly be silent for as long as it takes: polls and server streams.
             to.route.policy.timeouts.response_header = None;
             to.route.policy.timeouts.stream_idle = Duration::from_hours(1);
+            to.route.policy.check.question = Question::Grpc;
             Protocol::Grpc
         }
         WrittenProtocol::Refused => {

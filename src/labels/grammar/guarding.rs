@@ -6,6 +6,7 @@ use http::HeaderValue;
 
 use super::{Draft, Setting, State, Written, add, only_check, put};
 use crate::labels::value as label_value;
+use crate::spec::Question;
 use crate::value::{self, Mistake};
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -101,55 +102,76 @@ pub(super) const SETTINGS: &[Setting] = &[
         ["limit.connections", "number or `none`", "none", "connections to one replica"],
         |_, it| only_check(value::optional(it.text, at_least_one)),
     ),
-    Setting::later(
+    Setting::live(
         [
             "health.path",
-            "path",
-            "off",
+            "path or `none`",
+            "off; for `grpc` its health service is asked",
             "active check; any 2xx or 3xx unless `health.status` says otherwise",
         ],
-        |_, it| only_check(label_value::check_path(it.text)),
+        check_path,
     ),
-    Setting::later(
+    Setting::live(
         [
             "health.interval",
             "duration",
             "5s",
             "between checks, give or take 20 %; 30s without traffic",
         ],
-        |_, it| only_check(value::time_limit(it.text)),
+        |to, it| put(&mut to.route.policy.check.interval, value::time_limit(it.text)),
     ),
-    Setting::later(["health.timeout", "duration", "2s", "for the answer to a check"], |_, it| {
-        only_check(value::time_limit(it.text))
+    Setting::live(["health.timeout", "duration", "2s", "for the answer to a check"], |to, it| {
+        put(&mut to.route.policy.check.timeout, value::time_limit(it.text))
     }),
-    Setting::later(
-        ["health.rise", "number", "1", "successes in a row that make a replica healthy"],
-        |_, it| only_check(value::number(it.text, 1..=100, "1")),
+    Setting::live(
+        [
+            "health.rise",
+            "number",
+            "1",
+            "successes in a row that make an unhealthy replica healthy; a new one needs one",
+        ],
+        |to, it| put(&mut to.route.policy.check.rise, value::number(it.text, 1..=100, "1")),
     ),
-    Setting::later(
+    Setting::live(
         ["health.fall", "number", "3", "failures in a row that make it unhealthy"],
-        |_, it| only_check(value::number(it.text, 1..=100, "3")),
+        |to, it| put(&mut to.route.policy.check.fall, value::number(it.text, 1..=100, "3")),
     ),
-    Setting::later(
+    Setting::live(
         ["health.status", "list of statuses or ranges", "200-399", "answers that count as success"],
-        |_, it| only_check(value::list(it.text, label_value::statuses)),
+        |to, it| {
+            put(&mut to.route.policy.check.statuses, value::list(it.text, label_value::statuses))
+        },
     ),
-    Setting::later(
+    Setting::live(
         ["health.host", "host name", "the replica's address", "`Host` of a check"],
-        |_, it| only_check(label_value::host_name(it.text)),
+        |to, it| put(&mut to.route.policy.check.host, label_value::host_name(it.text).map(Some)),
     ),
-    Setting::later(
+    Setting::live(
         ["health.port", "1-65535", "the route's port", "port that is checked"],
-        |_, it| only_check(value::port(it.text)),
+        |to, it| put(&mut to.route.policy.check.port, value::port(it.text).map(Some)),
     ),
-    Setting::later(
-        ["health.grpc-service", "name", "empty", "what a gRPC check asks for"],
-        |_, it| only_check(label_value::grpc_service(it.text)),
+    Setting::live(
+        [
+            "health.grpc-service",
+            "name",
+            "empty: the server as a whole",
+            "what a gRPC check asks for; a server without a health service fails only if this is set",
+        ],
+        |to, it| put(&mut to.route.policy.check.grpc_service, label_value::grpc_service(it.text)),
     ),
 ];
 
 fn at_least_one(text: &str) -> Result<u64, Mistake> {
     value::number(text, 1..=u64::MAX, "1000")
+}
+
+fn check_path(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
+    to.route.policy.check.question = if it.text.eq_ignore_ascii_case("none") {
+        Question::None
+    } else {
+        Question::Path(label_value::check_path(it.text)?)
+    };
+    Ok(())
 }
 
 fn tls(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {

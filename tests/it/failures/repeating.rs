@@ -27,7 +27,7 @@ async fn resetting() -> (Origin, Arc<AtomicUsize>) {
 async fn a_get_whose_connection_is_reset_goes_to_another_replica() {
     let ((bad, read), good) = (resetting().await, Origin::named("good").await);
     let replicas = [bad.address, good.address];
-    let labels = "hiveway.eject.consecutive=1000";
+    let labels = "hiveway.eject.consecutive=1000 hiveway.retry.budget=100";
     let ingress = Ingress::start([service("shop", labels, &replicas)]).await;
     for n in 0..30 {
         check(&ingress, "a", &format!("/{n}"), &format!("200 good: GET /{n}")).await;
@@ -42,7 +42,7 @@ async fn a_get_whose_connection_is_reset_goes_to_another_replica() {
 async fn a_put_with_a_small_body_goes_again_with_all_of_it() {
     let ((bad, read), good) = (resetting().await, Origin::named("good").await);
     let replicas = [bad.address, good.address];
-    let labels = "hiveway.eject.consecutive=1000";
+    let labels = "hiveway.eject.consecutive=1000 hiveway.retry.budget=100";
     let ingress = Ingress::start([service("shop", labels, &replicas)]).await;
     let sized = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
     let chunked = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\

@@ -276,7 +276,10 @@ fn config(options: &str) -> Config {
 /// A service with labels like `hiveway.host=old.test hiveway.weight=10` and its replicas.
 pub(crate) fn service(name: &str, labels: &str, replicas: &[SocketAddr]) -> SwarmService {
     let replicas = replicas.iter().map(|address| FixedReplica::Address(*address)).collect();
-    let labels = labels.split_whitespace().map(|label| label.split_once('=').unwrap());
+    // Replicas of gRPC follow scripts here, which know nothing of checks unless a test is about them.
+    let unchecked = labels.contains("protocol=grpc") && !labels.contains("hiveway.health.");
+    let labels = labels.split_whitespace().chain(unchecked.then_some("hiveway.health.path=none"));
+    let labels = labels.map(|label| label.split_once('=').unwrap());
     SwarmService {
         id: name.to_owned(),
         name: name.to_owned(),
