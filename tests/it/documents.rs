@@ -50,6 +50,22 @@ fn every_module_stands_on_the_map() {
     }
 }
 
+#[test]
+fn the_labels_of_every_example_are_right() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let directories = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
+    let files = directories.filter(|path| path.is_dir()).flat_map(|directory| {
+        let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|file| file.extension().is_some_and(|name| name == "yml"))
+    });
+    let files: Vec<_> = files.collect();
+    assert!(files.len() >= 4, "{files:?}");
+    let mut said = Vec::new();
+    let good = hiveway::check::check(&files, &mut said).unwrap();
+    let said = String::from_utf8(said).unwrap();
+    assert!(good && said.contains("0 errors, 0 warnings"), "{said}");
+}
+
 /// Whether the stack file and the Dockerfile start what exists.
 #[test]
 fn the_stack_runs_commands_that_exist() {
