@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hiveway::access_line::{Arrived, Form, Line, Outcome};
-use hiveway::balance;
+use hiveway::affinity::{Key, Mark, Wish};
+use hiveway::balance::{self, Search};
 use hiveway::clock;
 use hiveway::config::LogFormat;
 use hiveway::inventory::{FixedReplica, Inventory, Network, Replicas, SwarmService, SwarmTask};
 use hiveway::routing::Head;
 use hiveway::snapshot::{Edge, EdgeListener, Snapshot};
-use hiveway::spec::Balance;
+use hiveway::spec::{Balance, HashBy};
 use hiveway::telemetry::access::AccessLog;
 use hiveway::timestamp::Timestamp;
 use hiveway::upstream::Endpoint;
@@ -142,14 +143,30 @@ fn pick(criterion: &mut Criterion) {
         for endpoint in &endpoints {
             let _ = endpoint.health.connected();
         }
-        group.bench_function(BenchmarkId::new("least request of", count), |bencher| {
-            let mut rng = fastrand::Rng::with_seed(1);
-            let balance = Balance::LeastRequest;
-            bencher.iter(|| {
-                balance::pick(&endpoints, balance, &[], Timestamp::START, || 0, &mut rng)
-                    .map(|endpoint| endpoint.id)
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            endpoint.set_mark(Mark::of_slot("id", "shop_web", &number.to_string()));
+            endpoint.latency.observe(Duration::from_micros(900), Timestamp::START);
+        }
+        for (name, balance, slow_start) in [
+            ("least request", Balance::LeastRequest, Duration::ZERO),
+            ("least request with slow start", Balance::LeastRequest, Duration::from_mins(1)),
+            ("round robin", Balance::RoundRobin, Duration::ZERO),
+            ("ewma", Balance::Ewma, Duration::ZERO),
+            ("hash", Balance::Hash(HashBy::ClientIp), Duration::ZERO),
+        ] {
+            let key = matches!(balance, Balance::Hash(_)).then(|| Key::of(b"203.0.113.7"));
+            let now = Timestamp::from_micros(100_000_000);
+            group.bench_function(BenchmarkId::new(format!("{name} of"), count), |bencher| {
+                let (mut rng, mut turn) = (fastrand::Rng::with_seed(1), 0_usize);
+                bencher.iter(|| {
+                    let wish = Wish { key, session: None };
+                    turn = turn.wrapping_add(1);
+                    let search = Search { wish, slow_start, ..Search::by(&balance, now) };
+                    balance::pick(&endpoints, black_box(&search), || turn, &mut rng)
+                        .map(|endpoint| endpoint.id)
+                });
             });
-        });
+        }
     }
     group.finish();
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::str::from_utf8;
 
 use bytes::BytesMut;
+use hiveway::affinity::{Mark, cookie};
 use hiveway::config::Config;
 use hiveway::feed::lines::Lines;
 use hiveway::feed::message::Message;
@@ -29,9 +30,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, request
 type Named = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Named; 12] = [
+pub(crate) const TARGETS: [Named; 13] = [
     ("authority", authority),
     ("config", config),
+    ("cookies", cookies),
     ("feed", feed),
     ("grpc", grpc),
     ("headers", headers),
@@ -309,6 +311,30 @@ fn feed(bytes: &[u8]) {
         assert_eq!(inventory.services.len() + unreadable, next.services().len());
         assert!(inventory.services.is_sorted_by(|a, b| a.name <= b.name));
         edition = next;
+    }
+}
+
+/// A line with a cookie's name, and values of `Cookie` fields, one a line.
+fn cookies(bytes: &[u8]) {
+    let (name, fields) = first_line(bytes);
+    let Ok(name) = from_utf8(name) else { return };
+    let fields: Vec<_> = fields.split(|byte| *byte == b'\n').collect();
+    if let Some(value) = cookie::find(fields.iter().copied(), name) {
+        assert!(!value.contains(&b';') && value == value.trim_ascii());
+        let has_it = |field: &&[u8]| field.windows(value.len().max(1)).any(|part| part == value);
+        assert!(value.is_empty() || fields.iter().any(has_it));
+        if let Some(mark) = Mark::parse(value) {
+            assert_eq!(mark.to_string().as_bytes(), value);
+        }
+    }
+    let mark = Mark::of_slot("id", "shop_web", "3");
+    // What could stand for more than a name is no name of a label.
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && let Some(set) = cookie::set(name, mark, true)
+    {
+        let sent = set.as_bytes().split(|byte| *byte == b';').next().unwrap();
+        let found = cookie::find([sent].into_iter().chain(fields), name);
+        assert_eq!(found.and_then(Mark::parse), Some(mark));
     }
 }
 

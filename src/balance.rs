@@ -1,11 +1,19 @@
 //! Which endpoint takes the next request.
 //!
 //! Pure choices over a slice: no lock, no queue, no allocation. Randomness and turns are passed in.
+//! First the tier is found, then somebody in it: by the request's session, by its key, or by load.
+
+mod hashing;
+mod slow_start;
+mod turns;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::affinity::Wish;
+use crate::balance::slow_start::SlowStart;
 use crate::health::State;
 use crate::spec::Balance;
 use crate::timestamp::Timestamp;
@@ -39,44 +47,134 @@ fn tier(endpoint: &Endpoint, now: Timestamp) -> Option<Tier> {
     }
 }
 
-/// Chooses an endpoint that accepts connections and is not in `tried`; none if there is none.
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Search<'s> {
+    /// How the route balances.
+    pub balance: &'s Balance,
+    /// What the request asks for.
+    pub wish: Wish,
+    /// Over how long new endpoints start.
+    pub slow_start: Duration,
+    /// An endpoint that has so many requests in flight has no room; none if there is no limit.
+    pub room: Option<usize>,
+    /// Endpoints that are left out.
+    pub tried: &'s [EndpointId],
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl<'s> Search<'s> {
+    /// For an endpoint that is chosen by load alone.
+    pub fn by(balance: &'s Balance, now: Timestamp) -> Self {
+        let (wish, slow_start) = (Wish::default(), Duration::ZERO);
+        Self { balance, wish, slow_start, room: None, tried: &[], now }
+    }
+
+    /// Whether an endpoint has room for one more request.
+    pub fn has_room(&self, endpoint: &Endpoint) -> bool {
+        self.room.is_none_or(|room| endpoint.in_flight() < room)
+    }
+
+    fn finds(&self, endpoint: &Endpoint, wanted: Tier) -> bool {
+        tier(endpoint, self.now) == Some(wanted)
+            && self.has_room(endpoint)
+            && !self.tried.contains(&endpoint.id)
+    }
+}
+
+/// Chooses an endpoint that accepts connections, has room and is not left out; none if there is none.
+/// That of the request's session is chosen also without room: it is worth waiting for.
 ///
-/// `turn` is used by round robin, `rng` by least request.
+/// `turn` is used by round robin, `rng` by what draws.
 pub fn pick<'e>(
     endpoints: &'e [Arc<Endpoint>],
-    balance: Balance,
-    tried: &[EndpointId],
-    now: Timestamp,
+    search: &Search<'_>,
     turn: impl FnOnce() -> usize,
     rng: &mut Rng,
 ) -> Option<&'e Arc<Endpoint>> {
-    let usable = |endpoint: &Endpoint, wanted| {
-        tier(endpoint, now) == Some(wanted) && !tried.contains(&endpoint.id)
-    };
-    if balance == Balance::LeastRequest
+    // What nearly all requests want, before anything else is asked.
+    if matches!(search.balance, Balance::LeastRequest)
+        && search.wish == Wish::default()
+        && search.slow_start.is_zero()
         && let Some((one, other)) = draw_two(endpoints, rng)
-        && usable(one, Tier::Healthy)
-        && usable(other, Tier::Healthy)
+        && search.finds(one, Tier::Healthy)
+        && search.finds(other, Tier::Healthy)
     {
         return Some(less_loaded(one, other));
     }
-    let candidates = |wanted| endpoints.iter().filter(move |endpoint| usable(endpoint, wanted));
+    pick_closely(endpoints, search, turn, rng)
+}
+
+fn pick_closely<'e>(
+    endpoints: &'e [Arc<Endpoint>],
+    search: &Search<'_>,
+    turn: impl FnOnce() -> usize,
+    rng: &mut Rng,
+) -> Option<&'e Arc<Endpoint>> {
+    let Search { wish, now, .. } = *search;
+    let slow_start = SlowStart { over: search.slow_start, now };
+    let choose = |one, other, rng: &mut Rng| {
+        let chosen = match search.balance {
+            Balance::Ewma => sooner(one, other, now),
+            Balance::LeastRequest | Balance::RoundRobin | Balance::Hash(_) => {
+                less_loaded(one, other)
+            }
+        };
+        slow_start.or_older(chosen, if Arc::ptr_eq(chosen, one) { other } else { one }, rng)
+    };
+    let meant = of_session(endpoints, search).or_else(|| first_of_key(endpoints, search));
+    if meant.is_some() {
+        return meant;
+    }
+    if wish.key.is_none()
+        && !matches!(search.balance, Balance::RoundRobin)
+        && let Some((one, other)) = draw_two(endpoints, rng)
+        && search.finds(one, Tier::Healthy)
+        && search.finds(other, Tier::Healthy)
+    {
+        return Some(choose(one, other, rng));
+    }
+    let candidates =
+        |wanted| endpoints.iter().filter(move |endpoint| search.finds(endpoint, wanted));
     let best = TIERS.into_iter().find(|&wanted| candidates(wanted).next().is_some())?;
-    match (best, balance) {
-        (Tier::Ejected, _) => {
+    match (best, wish.key, search.balance) {
+        (Tier::Ejected, _, _) => {
             candidates(best).min_by_key(|endpoint| endpoint.health.ejected_until())
         }
-        (_, Balance::RoundRobin) => {
-            let count = candidates(best).count();
-            candidates(best).nth(turn().checked_rem(count)?)
-        }
-        (_, Balance::LeastRequest) => {
-            let count = candidates(best).count();
-            let one = candidates(best).nth(rng.usize(..count))?;
-            let other = candidates(best).nth(rng.usize(..count))?;
-            Some(less_loaded(one, other))
+        (_, Some(key), _) => hashing::choose(candidates(best), key),
+        (_, None, Balance::RoundRobin) => turns::choose(candidates(best), turn(), slow_start),
+        (_, None, Balance::LeastRequest | Balance::Ewma | Balance::Hash(_)) => {
+            // Other cores may have taken the last one's health or room by now.
+            let last = candidates(best).count().checked_sub(1)?;
+            let one = candidates(best).nth(rng.usize(..=last))?;
+            let other = candidates(best).nth(rng.usize(..=last))?;
+            Some(choose(one, other, rng))
         }
     }
+}
+
+/// The endpoint that the request's session is on, while it takes requests. A dial to it that is
+/// overdue is no reason to move: an open connection may be there.
+fn of_session<'e>(
+    endpoints: &'e [Arc<Endpoint>],
+    search: &Search<'_>,
+) -> Option<&'e Arc<Endpoint>> {
+    let mark = search.wish.session?;
+    endpoints.iter().find(|endpoint| {
+        endpoint.mark() == Some(mark)
+            && matches!(tier(endpoint, search.now), Some(Tier::Healthy | Tier::Suspect))
+            && !search.tried.contains(&endpoint.id)
+    })
+}
+
+/// The endpoint that the request's key prefers to all others, if it is good and has little to do.
+fn first_of_key<'e>(
+    endpoints: &'e [Arc<Endpoint>],
+    search: &Search<'_>,
+) -> Option<&'e Arc<Endpoint>> {
+    let first = hashing::first(endpoints, search.wish.key?)?;
+    (search.finds(first, Tier::Healthy) && hashing::is_free(first)).then_some(first)
 }
 
 /// Two different endpoints, each pair as likely as any other; none if there are fewer than two.
@@ -98,154 +196,26 @@ fn less_loaded<'e>(one: &'e Arc<Endpoint>, other: &'e Arc<Endpoint>) -> &'e Arc<
     if other.in_flight() < one.in_flight() { other } else { one }
 }
 
-#[cfg(test)]
-mod tests {
-    mod model;
-
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::{Arc, Balance, Endpoint, Timestamp, pick};
-    use crate::health::checks::Checks;
-    use crate::health::ejection::{Failed, Siblings};
-    use crate::spec::{Check, Eject};
-
-    fn endpoint(name: &str) -> Arc<Endpoint> {
-        Arc::new(Endpoint::new("127.0.0.1:1".parse().unwrap(), name, 1))
-    }
-
-    const NOW: Timestamp = Timestamp::from_micros(60_000_000);
-
-    fn eject(endpoint: &Endpoint, at: Timestamp) {
-        let policy = Eject { consecutive: 1, ..Eject::default() };
-        let others = || Siblings { healthy: 1, ..Siblings::default() };
-        let ejected = endpoint.health.failed(&Failed { sent: at, at, jitter: 0 }, &policy, others);
-        assert!(ejected.is_some());
-    }
-
-    /// Endpoints by their states: `h`ealthy, `s`uspect, `e`jected, `u`nhealthy, `d`raining, `p`ending,
-    /// down `x`; on probation, with nobody trying it (`o`) or with somebody (`t`).
-    fn endpoints(states: &str) -> Vec<Arc<Endpoint>> {
-        let made = states.chars().map(|state| {
-            let endpoint = endpoint(&state.to_string());
-            if state != 'p' {
-                endpoint.health.connected();
-            }
-            match state {
-                's' => endpoint.health.dial_overdue(),
-                'd' => endpoint.health.set_draining(true),
-                'x' => drop(endpoint.health.refused()),
-                'e' => eject(&endpoint, NOW),
-                'o' => eject(&endpoint, Timestamp::START),
-                't' => {
-                    eject(&endpoint, Timestamp::START);
-                    endpoint.health.enter(NOW);
-                }
-                'u' => {
-                    let check = Check { fall: 1, ..Check::default() };
-                    Checks::default().failed(&endpoint.health, &check, NOW);
-                }
-                _ => {}
-            }
-            endpoint
-        });
-        made.collect()
-    }
-
-    /// How often each state is picked in 1,000 picks.
-    fn picks(endpoints: &[Arc<Endpoint>], balance: Balance) -> BTreeMap<String, usize> {
-        let mut rng = fastrand::Rng::with_seed(7);
-        let mut picks = BTreeMap::new();
-        for turn in 0..1000 {
-            let picked = pick(endpoints, balance, &[], NOW, || turn, &mut rng);
-            let name =
-                picked.map_or_else(|| "-".to_owned(), |picked| picked.name.load().to_string());
-            *picks.entry(name).or_default() += 1;
-        }
-        picks
-    }
-
-    fn check(states: &str, picked: &str) {
-        for balance in [Balance::LeastRequest, Balance::RoundRobin] {
-            let names: String = picks(&endpoints(states), balance).into_keys().collect();
-            assert_eq!(names, picked, "{states}");
-        }
-    }
-
-    #[test]
-    fn the_best_tier_that_has_anyone_takes_the_request() {
-        check("", "-");
-        check("px", "-");
-        check("hsetudpx", "h");
-        check("setudpx", "s");
-        check("eeudpx", "e");
-        check("etudpx", "t");
-        check("udpx", "u");
-        check("dpx", "d");
-        check("dddh", "h");
-    }
-
-    #[test]
-    fn on_probation_it_takes_part_until_somebody_tries_it() {
-        check("hoe", "ho");
-        check("hte", "h");
-    }
-
-    #[test]
-    fn round_robin_takes_turns_among_the_healthy() {
-        let endpoints = endpoints("hhphx");
-        let mut rng = fastrand::Rng::with_seed(1);
-        let turns: Vec<_> = (0..6)
-            .map(|turn| {
-                pick(&endpoints, Balance::RoundRobin, &[], NOW, || turn, &mut rng)
-                    .map(|picked| endpoints.iter().position(|e| e.id == picked.id).unwrap())
-                    .unwrap()
-            })
-            .collect();
-        assert_eq!(turns, [0, 1, 3, 0, 1, 3]);
-    }
-
-    #[test]
-    fn what_was_tried_is_not_tried_again() {
-        let endpoints = endpoints("hh");
-        let tried = [endpoints[0].id];
-        let mut rng = fastrand::Rng::with_seed(1);
-        for _ in 0..100 {
-            let picked = pick(&endpoints, Balance::LeastRequest, &tried, NOW, || 0, &mut rng);
-            assert_eq!(picked.unwrap().id, endpoints[1].id);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn least_request_never_picks_the_one_that_is_busiest_by_far(
-            loads in prop::collection::vec(0_usize..5, 2..8), seed: u64,
-        ) {
-            let endpoints: Vec<_> = loads.iter().map(|_| endpoint("h")).collect();
-            let mut guards = Vec::new();
-            for (endpoint, load) in endpoints.iter().zip(&loads) {
-                endpoint.health.connected();
-                guards.extend((0..*load).map(|_| endpoint.start_request()));
-            }
-            guards.extend((0..10).map(|_| endpoints[0].start_request()));
-            let mut rng = fastrand::Rng::with_seed(seed);
-            for _ in 0..50 {
-                let picked = pick(
-                    &endpoints, Balance::LeastRequest, &[], NOW, || 0, &mut rng,
-                );
-                prop_assert_ne!(picked.unwrap().id, endpoints[0].id);
-            }
-        }
-
-        #[test]
-        fn someone_is_picked_whenever_someone_accepts(states in "[hseotudpx]{0,6}", seed: u64) {
-            let endpoints = endpoints(&states);
-            let accepts = endpoints.iter().any(|e| e.health.state(NOW).accepts());
-            let mut rng = fastrand::Rng::with_seed(seed);
-            let picked =
-                pick(&endpoints, Balance::LeastRequest, &[], NOW, || 0, &mut rng);
-            prop_assert_eq!(picked.is_some(), accepts);
-        }
-    }
+/// The one of two that is likely to answer sooner.
+fn sooner<'e>(
+    one: &'e Arc<Endpoint>,
+    other: &'e Arc<Endpoint>,
+    now: Timestamp,
+) -> &'e Arc<Endpoint> {
+    if expected_micros(other, now) < expected_micros(one, now) { other } else { one }
 }
+
+/// How long a request would take that is sent now, if each waited for those before it.
+///
+/// One that has not been measured gets a request at once, and no more before that is answered: to
+/// take it for quick would send it everything there is.
+#[expect(clippy::cast_precision_loss, reason = "a difference of one in 16 million is none")]
+fn expected_micros(endpoint: &Endpoint, now: Timestamp) -> f32 {
+    const UNKNOWN: f32 = 1e12;
+    let in_flight = endpoint.in_flight();
+    let micros = endpoint.latency.micros(now, in_flight > 0);
+    micros.map_or(UNKNOWN * in_flight as f32, |micros| micros * (in_flight as f32 + 1.0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use self::checking::Checking;
 use self::roster::{Member, Roster};
+use crate::affinity::Mark;
 use crate::clock;
 use crate::dns::Resolver;
 use crate::health::State;
@@ -148,6 +149,8 @@ struct Follower {
 struct Known {
     endpoint: Arc<Endpoint>,
     task: Option<String>,
+    /// What its mark is made of; empty while it has none.
+    slot: String,
     knocking: Option<JoinHandle<()>>,
     checking: Option<Checking>,
 }
@@ -276,7 +279,7 @@ impl Follower {
                     Known::new(endpoint)
                 }
             };
-            next.insert(member.address, known.updated(member));
+            next.insert(member.address, known.updated(member, &self.upstream));
         }
         // Whoever is left over takes part no longer.
         self.known = next;
@@ -300,7 +303,8 @@ impl Follower {
 
 impl Known {
     fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint: Arc::new(endpoint), task: None, knocking: None, checking: None }
+        let endpoint = Arc::new(endpoint);
+        Self { endpoint, task: None, slot: String::new(), knocking: None, checking: None }
     }
 
     /// Whether this is the endpoint of the task: it is, or it was met before any list named it.
@@ -326,7 +330,12 @@ impl Known {
         }
     }
 
-    fn updated(mut self, member: Member) -> Self {
+    fn updated(mut self, member: Member, upstream: &Upstream) -> Self {
+        if self.slot != member.slot {
+            let (id, service) = (&upstream.key.service_id, &upstream.service);
+            self.endpoint.set_mark(Mark::of_slot(id, service, &member.slot));
+            self.slot = member.slot;
+        }
         self.task = member.task.or_else(|| self.task.take());
         self.endpoint.health.set_draining(member.draining);
         if **self.endpoint.name.load() != member.name {
@@ -363,7 +372,7 @@ async fn knock(
         let Ok(permit) = first_connects.acquire().await else {
             return;
         };
-        let dialled = core.dial_now(&upstream, &endpoint, &keep, KNOCK_LIMIT).await;
+        let dialled = core.dial_now(&upstream, &endpoint, &keep, KNOCK_LIMIT, None).await;
         drop(permit);
         match dialled {
             Ok(Connection::Http1(connection)) => {

@@ -26,6 +26,8 @@ pub mod counters;
 pub mod access_line;
 pub mod retry;
 pub mod progress;
+pub mod affinity;
+pub mod latency;
 pub mod upstream;
 pub mod balance;
 pub mod membership;

@@ -66,6 +66,9 @@ pub struct Member {
     /// Name for people and metrics: `shop_web.3`, and `shop_web.3.old` for the older of two tasks
     /// in one slot. Service and address while no list has named it.
     pub name: String,
+    /// What tells it from its siblings on every edge and across restarts: the slot of its task; its
+    /// address while no list has named it.
+    pub slot: String,
     /// Whether it takes new requests.
     pub standing: Standing,
 }
@@ -199,6 +202,10 @@ impl Membership {
                     .get(address)
                     .cloned()
                     .unwrap_or_else(|| format!("{}.{address}", self.service)),
+                slot: match &entry.task {
+                    Some(task) => task.slot.clone(),
+                    None => address.to_string(),
+                },
                 standing: match entry.draining_since {
                     None => Standing::Serving,
                     Some(_) => Standing::Draining,

@@ -23,6 +23,7 @@ pub mod pool;
 pub mod relay;
 mod rewrite;
 pub mod send;
+mod session;
 pub mod streams;
 pub mod upgrade;
 pub mod upload;
@@ -33,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -244,9 +245,10 @@ impl Client {
         let version = head.version;
         let in_flight = account.routed(&route, version);
         self.check_policy(&route, &head, in_flight)?;
+        let wish = self.wish(&route, &head.headers);
         let is_secure = self.side.is_secure(&head.headers);
         if route.policy().https_redirect && !is_secure {
-            return redirect(&target);
+            return relay::redirect(&target);
         }
         let kind = route.upstream.key.protocol;
         let upgrade = upgrade.filter(|_| kind == Protocol::Http);
@@ -261,13 +263,12 @@ impl Client {
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let mut outgoing = Outgoing::new(head, upload.clone(), lines, &target, &route, grpc);
+        outgoing.wish = wish;
         let answer =
             self.ask(&route, &mut outgoing, deadline, call.as_ref(), account.entry()).await;
         // What failed is over also for a body that is still on its way.
         let mut answer = answer.inspect_err(|_| upload.cancel())?;
-        if is_secure && let Some(hsts) = &route.policy().hsts {
-            answer.head.headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
+        relay::tell_client(&route, wish, &mut answer, is_secure);
         let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
         relay::respond(&route, answer, upload, upgrade, deadline.clone(), call)
     }
@@ -336,8 +337,9 @@ impl Client {
             headers: &head.headers,
         };
         let found = snapshot.find(self.listener, &head).ok_or(ProxyError::NoRoute)?;
-        let route =
-            found.value.choose(|total| fastrand::u64(..total)).ok_or(ProxyError::NoRoute)?;
+        let is_held = |route: &Route| session::is_held(route, head.headers);
+        let route = found.value.choose(is_held, |total| fastrand::u64(..total));
+        let route = route.ok_or(ProxyError::NoRoute)?;
         if route.upstream.requested(now, IDLE_AFTER) {
             // Nobody has asked for a while: what is known about its replicas may be old.
             route.upstream.doubts.notify_one();
@@ -389,10 +391,4 @@ fn upload(
         || exchange::is_repeatable(&head.method, route, grpc);
     // The messages of a call come when there are any: it has no pace.
     Upload::new(incoming, replayable, !grpc, policy.limits.body, deadline, &policy.timeouts)
-}
-
-fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
-    answer::redirect_to_https(target.host.as_str(), target.path_and_query.as_str())
-        .map(Forwarded::Streamed)
-        .ok_or(ProxyError::BadTarget)
 }

@@ -19,7 +19,8 @@ use crate::labels;
 use crate::routing::host::HostPattern;
 use crate::routing::{Found, Head, Router};
 use crate::spec::{Check, Policy, Question, RouteSpec};
-use crate::upstream::{Upstream, UpstreamKey};
+use crate::timestamp::Timestamp;
+use crate::upstream::{Endpoint, Upstream, UpstreamKey};
 
 /// What an edge is, as far as routes care. Does not change while it runs, but for its networks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,13 +75,23 @@ impl Route {
 pub struct Split(Vec<(u16, Arc<Route>)>);
 
 impl Split {
-    /// The route for one request; `draw` chooses a number below the one it is given. A side without
-    /// endpoints yields its share, as long as another has some.
-    pub fn choose(&self, draw: impl FnOnce(u64) -> u64) -> Option<&Arc<Route>> {
+    /// The route for one request: that on which its session `is_held`, else one by weight. `draw`
+    /// chooses a number below the one it is given. A side where nobody accepts requests yields its
+    /// share, as long as somebody does on another.
+    pub fn choose(
+        &self,
+        is_held: impl Fn(&Route) -> bool,
+        draw: impl FnOnce(u64) -> u64,
+    ) -> Option<&Arc<Route>> {
         if let [(_, only)] = self.0.as_slice() {
             return Some(only);
         }
-        let served = |route: &Route| !route.upstream.endpoints().is_empty();
+        if let Some((_, held)) = self.0.iter().find(|(_, route)| is_held(route)) {
+            return Some(held);
+        }
+        // Whoever is ejected accepts, too: the time makes no difference.
+        let accepts = |endpoint: &Arc<Endpoint>| endpoint.health.state(Timestamp::START).accepts();
+        let served = |route: &Route| route.upstream.endpoints().iter().any(accepts);
         let any_served = self.0.iter().any(|(weight, route)| *weight > 0 && served(route));
         let share = |(weight, route): &(u16, Arc<Route>)| {
             if any_served && !served(route) { 0 } else { u64::from(*weight) }

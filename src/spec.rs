@@ -112,6 +112,10 @@ pub struct Policy {
     pub hsts: Option<HeaderValue>,
     /// How a replica is chosen.
     pub balance: Balance,
+    /// Name of the cookie by which a client stays with its replica; none for no sessions.
+    pub sticky: Option<String>,
+    /// Over how long a new replica's share grows to that of the others; zero for at once.
+    pub slow_start: Duration,
     /// When a request may go again.
     pub retry: Retry,
     /// How long each step may take.
@@ -139,13 +143,29 @@ pub enum StripPrefix {
 }
 
 /// How a replica is chosen among those that take requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
     /// The one with fewer requests in flight, of two drawn at random.
     #[default]
     LeastRequest,
     /// One after the other.
     RoundRobin,
+    /// The one that is likely to answer sooner, of two drawn at random.
+    Ewma,
+    /// The same one for the same key, as long as it has not much more to do than the others. What
+    /// has no key is balanced by [`Self::LeastRequest`].
+    Hash(HashBy),
+}
+
+/// What of a request is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashBy {
+    /// The client's own address, as trusted proxies tell it.
+    ClientIp,
+    /// The value of a field.
+    Header(HeaderName),
+    /// The value of a cookie.
+    Cookie(String),
 }
 
 /// When a request may be sent again, to a replica that has not been tried.
@@ -228,11 +248,13 @@ pub struct Limits {
     pub inflight: Option<u64>,
     /// Requests waiting for a replica; more are answered with 503.
     pub queue: u64,
+    /// Connections to one replica, of all cores together; further requests wait.
+    pub connections: Option<usize>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: None, inflight: None, queue: 1000 }
+        Self { body: None, inflight: None, queue: 1000, connections: None }
     }
 }
 

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
+use crate::affinity::Mark;
 use crate::counters::{EndpointCell, PerCore};
 use crate::health::ejection::{Entry, Failed, LATELY, Siblings};
 use crate::health::{Health, State, Transition};
+use crate::latency::PeakEwma;
 use crate::retry::RetryBudget;
 use crate::spec::{Eject, Protocol};
 use crate::timestamp::Timestamp;
@@ -55,6 +57,8 @@ pub struct Upstream {
     pub disagreement: AtomicU64,
     /// An endpoint may have become usable: waiting requests look again.
     pub arrivals: Notify,
+    /// A request has ended: one that waits for room may have it.
+    pub room: Notify,
     /// Somebody has reason to doubt the set: ask DNS now.
     pub doubts: Notify,
 }
@@ -75,6 +79,7 @@ impl Upstream {
             ejecting: Mutex::default(),
             disagreement: AtomicU64::new(0),
             arrivals: Notify::new(),
+            room: Notify::new(),
             doubts: Notify::new(),
         }
     }
@@ -88,6 +93,14 @@ impl Upstream {
     pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
         self.endpoints.store(Arc::new(endpoints));
         self.arrivals.notify_waiters();
+    }
+
+    /// A request has ended, and whatever it held is free again.
+    pub fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+        if self.waiting.load(Relaxed) > 0 {
+            self.room.notify_one();
+        }
     }
 
     /// Whether the service wants any task at all.
@@ -195,6 +208,12 @@ pub struct Endpoint {
     pub health: Health,
     /// What came of its last check, in words; none before the first.
     pub last_check: ArcSwapOption<String>,
+    /// What stands for its slot; 0 until that is known.
+    mark: AtomicU64,
+    /// When it last began to take requests, in microseconds; 0 if it did before the edge started.
+    began: AtomicU64,
+    /// How long it takes for a response head; measured where a route balances by it.
+    pub latency: PeakEwma,
     /// Requests sent to it and not answered to the end: the load that balancing compares.
     in_flight: AtomicUsize,
     /// Connections to it that wait for a request, on all cores.
@@ -214,11 +233,34 @@ impl Endpoint {
             name: ArcSwap::from_pointee(name.to_owned()),
             health: Health::default(),
             last_check: ArcSwapOption::empty(),
+            mark: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            latency: PeakEwma::default(),
             in_flight: AtomicUsize::new(0),
             idle_connections: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             counters: PerCore::new(cores),
         }
+    }
+
+    /// What stands for its slot on every edge; none until that is known.
+    pub fn mark(&self) -> Option<Mark> {
+        Mark::from_bits(self.mark.load(Relaxed))
+    }
+
+    /// Its slot is known.
+    pub fn set_mark(&self, mark: Mark) {
+        self.mark.store(mark.bits(), Relaxed);
+    }
+
+    /// It takes requests from now on, for the first time or again: slow start counts from here.
+    pub fn begins(&self, now: Timestamp) {
+        self.began.store(now.as_micros(), Relaxed);
+    }
+
+    /// Since when it takes requests.
+    pub fn began(&self) -> Timestamp {
+        Timestamp::from_micros(self.began.load(Relaxed))
     }
 
     /// Requests in flight.

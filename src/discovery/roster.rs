@@ -21,6 +21,8 @@ pub(super) struct Member {
     pub(super) address: SocketAddr,
     pub(super) task: Option<String>,
     pub(super) name: String,
+    /// What its sessions know it by.
+    pub(super) slot: String,
     pub(super) draining: bool,
     /// Whether it need not be reached before it takes requests.
     pub(super) trusted: bool,
@@ -119,6 +121,7 @@ impl Roster {
             trusted: is_saved && member.task.is_some(),
             task: member.task,
             name: member.name,
+            slot: member.slot,
             draining: member.standing == Standing::Draining,
         });
         members.collect()
@@ -137,6 +140,7 @@ impl Roster {
             address,
             task: None,
             name: format!("{service}.{address}"),
+            slot: address.to_string(),
             draining: false,
             trusted: false,
         });

@@ -121,6 +121,8 @@ fn every_setting_that_works_reaches_the_route() {
         hiveway.strip-prefix=/api/
         hiveway.https-redirect=true
         hiveway.balance=round-robin
+        hiveway.sticky=sid
+        hiveway.slow-start=30s
         hiveway.retry.attempts=5
         hiveway.retry.on=reset, 503, timeout
         hiveway.retry.budget=10%
@@ -134,6 +136,7 @@ fn every_setting_that_works_reaches_the_route() {
         hiveway.limit.body=10MB
         hiveway.limit.inflight=9
         hiveway.limit.queue=8
+        hiveway.limit.connections=6
         hiveway.eject.consecutive=3
         hiveway.eject.base=1s
         hiveway.eject.max=1m
@@ -159,6 +162,8 @@ fn every_setting_that_works_reaches_the_route() {
     assert_eq!(policy.strip_prefix, StripPrefix::Prefix("/api".parse().unwrap()));
     assert!(policy.https_redirect);
     assert_eq!(policy.balance, Balance::RoundRobin);
+    assert_eq!(policy.sticky.as_deref(), Some("sid"));
+    assert_eq!(policy.slow_start, Duration::from_secs(30));
     assert_eq!(policy.retry.attempts, 5);
     assert_eq!(policy.retry.on, [RetryOn::Reset, RetryOn::Unavailable, RetryOn::Timeout]);
     assert_eq!(policy.retry.budget_percent, 10);
@@ -169,7 +174,7 @@ fn every_setting_that_works_reaches_the_route() {
     assert_eq!(policy.keepalive.idle, Some(Duration::from_secs(4)));
     assert_eq!((policy.keepalive.requests, policy.keepalive.age), (Some(100), Some(hour)));
     assert_eq!((policy.limits.body, policy.limits.inflight), (Some(10_000_000), Some(9)));
-    assert_eq!(policy.limits.queue, 8);
+    assert_eq!((policy.limits.queue, policy.limits.connections), (8, Some(6)));
     assert_eq!((policy.eject.consecutive, policy.eject.max_percent), (3, 100));
     assert_eq!(policy.eject.base, Duration::from_secs(1));
     assert_eq!(policy.eject.max, Duration::from_mins(1));
@@ -244,9 +249,9 @@ fn an_unknown_label_is_ignored_and_the_right_one_proposed() {
 
 #[test]
 fn what_does_nothing_yet_says_so_and_what_would_be_unsafe_closes_the_route() {
-    check("hiveway.sticky=session", "
+    check("hiveway.upstream-tls.ca=root", "
         default: * | /
-        warning: service `shop_web`: label `hiveway.sticky=session` is understood, but this version does not act on it yet
+        warning: service `shop_web`: label `hiveway.upstream-tls.ca=root` is understood, but this version does not act on it yet
           help: leave it if it may take effect with a later version
     ");
     check("hiveway.health.interval=often", "
@@ -267,7 +272,7 @@ fn what_does_nothing_yet_says_so_and_what_would_be_unsafe_closes_the_route() {
         assert_eq!(parsed.rejected, [""; 0], "{closed}");
         assert!(summary(&parsed).contains("the route stays closed"), "{closed}");
     }
-    for open in ["client-auth=optional", "balance=ewma", "balance=hash:cookie:id", "tls=acme"] {
+    for open in ["client-auth=optional", "tls=acme"] {
         let parsed = read(&format!("hiveway.{open}"));
         assert_eq!((parsed.routes.len(), parsed.diagnostics.len()), (1, 1), "{open}");
     }

@@ -8,7 +8,7 @@ use regex::RegexBuilder;
 
 use crate::routing::host::HostName;
 use crate::routing::path::{self, PathPattern, PathPrefix};
-use crate::spec::{Balance, RetryOn, StripPrefix};
+use crate::spec::{Balance, HashBy, RetryOn, StripPrefix};
 use crate::value::{self, Mistake};
 
 /// Most memory that one compiled expression may take, in bytes.
@@ -176,29 +176,31 @@ pub(super) fn retry_on(text: &str) -> Result<Vec<RetryOn>, Mistake> {
     value::list(text, |entry| value::choice(&entry.to_ascii_lowercase(), &words))
 }
 
-/// A way to balance that this version does not have yet falls back to the default with a remark.
-pub(super) fn balance(text: &str, remarks: &mut Vec<Mistake>) -> Result<Balance, Mistake> {
-    let key = text.strip_prefix("hash:header:").or_else(|| text.strip_prefix("hash:cookie:"));
-    let known = match key {
-        Some(name) => token(name, "hash:header:x-tenant").map(|()| None)?,
-        None => value::choice(
-            text,
-            &[
-                ("least-request", Some(Balance::LeastRequest)),
-                ("round-robin", Some(Balance::RoundRobin)),
-                ("ewma", None),
-                ("hash:client-ip", None),
-                ("hash:header:<name>", None),
-                ("hash:cookie:<name>", None),
-            ],
-        )?,
-    };
-    if known.is_none() {
-        let problem = "is understood, but this version balances by `least-request` instead";
-        let help = "leave it if it may take effect with a later version";
-        remarks.push(Mistake::new(problem, help, ""));
+pub(super) fn balance(text: &str) -> Result<Balance, Mistake> {
+    if let Some(name) = text.strip_prefix("hash:header:") {
+        let name = token(name, "hash:header:x-tenant").and_then(|()| header_name(name))?;
+        return Ok(Balance::Hash(HashBy::Header(name)));
     }
-    Ok(known.unwrap_or_default())
+    if let Some(name) = text.strip_prefix("hash:cookie:") {
+        return token(name, "hash:cookie:session")
+            .map(|()| Balance::Hash(HashBy::Cookie(name.to_owned())));
+    }
+    let words = [
+        ("least-request", Some(Balance::LeastRequest)),
+        ("round-robin", Some(Balance::RoundRobin)),
+        ("ewma", Some(Balance::Ewma)),
+        ("hash:client-ip", Some(Balance::Hash(HashBy::ClientIp))),
+        ("hash:header:<name>", None),
+        ("hash:cookie:<name>", None),
+    ];
+    value::choice(text, &words)?.ok_or_else(|| {
+        Mistake::new("names nothing to hash", "write the name itself", "hash:header:x-tenant")
+    })
+}
+
+/// The name of a session's cookie.
+pub(super) fn cookie(text: &str) -> Result<String, Mistake> {
+    token(text, "session").map(|()| text.to_owned())
 }
 
 /// One status or a range of them, as `200-399`.

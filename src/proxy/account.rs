@@ -202,7 +202,7 @@ impl Drop for Account {
         let sent = if self.end == End::Left { 0 } else { self.sent };
         let counters = match &self.route {
             Some(route) => {
-                route.upstream.in_flight.fetch_sub(1, Relaxed);
+                route.upstream.request_ended();
                 &route.counters
             }
             None => &self.unrouted,

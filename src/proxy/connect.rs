@@ -10,19 +10,28 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::balance;
+use crate::affinity::Wish;
+use crate::balance::{self, Search};
 use crate::clock;
 use crate::proxy::Core;
 use crate::proxy::dial::{self, DialError, RACE_AFTER};
 use crate::proxy::error::ProxyError;
-use crate::proxy::pool::Connection;
+use crate::proxy::http1::OpenConnection;
+use crate::proxy::pool::{Borrow, Connection, STREAMS_PER_CONNECTION};
 use crate::snapshot::Route;
-use crate::spec::Protocol;
+use crate::spec::{KeepAlive, Protocol};
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, EndpointId, Probation, Upstream};
 
 /// Dials that one request may have under way at once.
 const MOST_DIALS: usize = 3;
+
+/// Who waits for room looks again after this time, however quiet it is: a connection may have been
+/// closed that no request held.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// And who found that others make the last connections that are allowed, after this time.
+const DIALS_TAKE: Duration = Duration::from_millis(10);
 
 /// An endpoint, and a connection to it.
 #[derive(Debug)]
@@ -49,8 +58,8 @@ impl Picked {
 }
 
 impl Core {
-    /// A connection for a request of this route, to an endpoint that it has not tried if there is
-    /// one. Nothing of the request is sent yet: whatever fails here is free. `may_borrow` says
+    /// A connection for a request of this route, to an endpoint as it wishes and that it has not
+    /// tried, if there is one. Nothing of the request is sent yet: whatever fails here is free. `may_borrow` says
     /// whether another core's connection will do.
     ///
     /// # Errors
@@ -58,40 +67,50 @@ impl Core {
     pub async fn connect(
         self: &Arc<Self>,
         route: &Arc<Route>,
+        wish: Wish,
         tried: &[EndpointId],
         may_borrow: bool,
     ) -> Result<Connected, ProxyError> {
         let now = clock::now();
-        let picked = Self::pick(route, tried, now);
+        let borrow = if may_borrow { Borrow::Sparingly } else { Borrow::Never };
+        let picked = Self::pick(route, wish, tried, now);
         if let Some(Picked { endpoint, .. }) = &picked
-            && let Some(connection) = self.pooled(route, endpoint, may_borrow, now)
+            && let Some(connection) = self.pooled(route, endpoint, borrow, now)
             && let Some(picked) = picked
         {
             return Ok(picked.with(connection));
         }
         // Boxed, so that the common way does not carry the other one's state around.
-        Box::pin(self.connect_slowly(route, tried, now, picked)).await
+        Box::pin(self.connect_slowly(route, wish, tried, may_borrow, picked)).await
     }
 
-    fn pick(route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Picked> {
-        let endpoint = Self::pick_any(route, tried, now)?;
+    fn pick(route: &Route, wish: Wish, tried: &[EndpointId], now: Timestamp) -> Option<Picked> {
+        let endpoint = Self::pick_any(route, wish, tried, now)?;
         if let Ok(probation) = endpoint.enter(now) {
             return Some(Picked { endpoint, probation });
         }
         // Somebody was faster to try it: from now on it is fallen back on only.
-        let endpoint = Self::pick_any(route, tried, now)?;
+        let endpoint = Self::pick_any(route, wish, tried, now)?;
         let probation = endpoint.enter(now).ok().flatten();
         Some(Picked { endpoint, probation })
     }
 
-    fn pick_any(route: &Route, tried: &[EndpointId], now: Timestamp) -> Option<Arc<Endpoint>> {
+    /// An endpoint with room.
+    fn pick_any(
+        route: &Route,
+        wish: Wish,
+        tried: &[EndpointId],
+        now: Timestamp,
+    ) -> Option<Arc<Endpoint>> {
         let upstream = &route.upstream;
         let endpoints = upstream.endpoints();
         let pick = |tried| {
+            let search = search(route, wish, tried, now);
             // Making a generator costs less than sharing one.
             let mut rng = fastrand::Rng::new();
             let turn = || upstream.next_turn();
-            balance::pick(&endpoints, route.policy().balance, tried, now, turn, &mut rng)
+            let picked = balance::pick(&endpoints, &search, turn, &mut rng);
+            picked.filter(|endpoint| search.has_room(endpoint))
         };
         // Better one that has been tried than none: its old connection may just have been closed.
         let picked = pick(tried).or_else(|| if tried.is_empty() { None } else { pick(&[]) });
@@ -102,17 +121,18 @@ impl Core {
         &self,
         route: &Route,
         endpoint: &Arc<Endpoint>,
-        may_borrow: bool,
+        borrow: Borrow,
         now: Timestamp,
     ) -> Option<Connection> {
+        let most = route.policy().limits.connections;
         match route.upstream.key.protocol {
             Protocol::Http => {
-                let pooled = self.pools.check_out(self.index, endpoint, may_borrow, now);
+                let pooled = self.pools.check_out(self.index, endpoint, borrow, now);
                 pooled.map(Connection::Http1)
             }
             Protocol::H2c | Protocol::Grpc => {
                 let keep = &route.policy().keepalive;
-                let stream = self.pools.open_stream(self.index, endpoint, keep, now)?;
+                let stream = self.pools.open_stream(self.index, endpoint, keep, most, now)?;
                 stream.made_sender().map(|_| Connection::Http2(stream))
             }
         }
@@ -121,25 +141,30 @@ impl Core {
     async fn connect_slowly(
         self: &Arc<Self>,
         route: &Arc<Route>,
+        wish: Wish,
         tried: &[EndpointId],
-        started: Timestamp,
+        may_borrow: bool,
         mut chosen: Option<Picked>,
     ) -> Result<Connected, ProxyError> {
+        let started = clock::now();
         let limit = route.policy().timeouts.queue;
         let dial_limit = route.policy().timeouts.connect.saturating_mul(2);
         loop {
             let now = clock::now();
             let left = limit.saturating_sub(now.since(started));
             // Who was chosen stays chosen: in turns, nobody is passed over for want of a connection.
-            let Some(picked) = chosen.take().or_else(|| Self::pick(route, tried, now)) else {
-                self.wait_for_endpoint(route, left).await?;
+            let Some(picked) = chosen.take().or_else(|| Self::pick(route, wish, tried, now)) else {
+                self.wait_for_endpoint(route, wish, tried, left).await?;
                 continue;
             };
-            if let Some(connection) = self.pooled(route, &picked.endpoint, false, now) {
+            let may_borrow = may_borrow && is_full(route, &picked.endpoint);
+            let borrow = if may_borrow { Borrow::Freely } else { Borrow::Never };
+            if let Some(connection) = self.pooled(route, &picked.endpoint, borrow, now) {
                 return Ok(picked.with(connection));
             }
-            match self.dial_raced(route, tried, picked).await {
+            match self.dial_raced(route, wish, tried, picked).await {
                 Ok(connected) => return Ok(connected),
+                Err(DialError::Full) => Self::wait_for_dials(route, left).await?,
                 // What failed is `down` now and not picked again, or has had its second chance.
                 Err(_) if clock::now().since(started) < limit.max(dial_limit) => {}
                 Err(_) => return Err(ProxyError::NoEndpoint),
@@ -149,22 +174,47 @@ impl Core {
 
     /// Waits until an endpoint may have become usable. Swarm leaves a service of one replica without
     /// any for a second at each update and drain; nobody is turned away for that.
-    async fn wait_for_endpoint(&self, route: &Route, left: Duration) -> Result<(), ProxyError> {
+    async fn wait_for_endpoint(
+        &self,
+        route: &Route,
+        wish: Wish,
+        tried: &[EndpointId],
+        left: Duration,
+    ) -> Result<(), ProxyError> {
         let upstream = &route.upstream;
         if !upstream.wants_tasks() {
             return Err(ProxyError::ScaledToZero);
         }
         let _waiting = Waiting::count(upstream, route.policy().limits.queue)?;
-        let arrival = upstream.arrivals.notified();
-        tokio::pin!(arrival);
-        // From here on no arrival is missed; look once more before waiting for one.
+        let (arrival, room) = (upstream.arrivals.notified(), upstream.room.notified());
+        tokio::pin!(arrival, room);
+        // From here on neither is missed; look once more before waiting for them.
         arrival.as_mut().enable();
-        let usable = |endpoint: &Arc<Endpoint>| endpoint.health.state(clock::now()).accepts();
-        if upstream.endpoints().iter().any(usable) {
+        room.as_mut().enable();
+        if Self::pick_any(route, wish, tried, clock::now()).is_some() {
             return Ok(());
         }
-        upstream.doubts.notify_one();
-        timeout(left, arrival).await.map_err(|_| ProxyError::NoEndpoint)
+        let accepts = |endpoint: &Arc<Endpoint>| endpoint.health.state(clock::now()).accepts();
+        if !upstream.endpoints().iter().any(accepts) {
+            upstream.doubts.notify_one();
+            return timeout(left, arrival).await.map_err(|_| ProxyError::NoEndpoint);
+        }
+        // All of them are full.
+        let nap = left.min(LOOK_AGAIN);
+        tokio::select! {
+            biased;
+            () = room => Ok(()),
+            () = arrival => Ok(()),
+            () = sleep(nap) => if left > nap { Ok(()) } else { Err(ProxyError::ReplicasFull) },
+        }
+    }
+
+    /// Waits for a moment, since connections are being made or closed right now that fill a replica.
+    async fn wait_for_dials(route: &Route, left: Duration) -> Result<(), ProxyError> {
+        let _waiting = Waiting::count(&route.upstream, route.policy().limits.queue)?;
+        let nap = left.min(DIALS_TAKE);
+        sleep(nap).await;
+        if left > nap { Ok(()) } else { Err(ProxyError::ReplicasFull) }
     }
 
     /// Dials `first`; when it hangs, or another endpoint arrives meanwhile, others as well. The
@@ -172,6 +222,7 @@ impl Core {
     async fn dial_raced(
         self: &Arc<Self>,
         route: &Arc<Route>,
+        wish: Wish,
         tried: &[EndpointId],
         first: Picked,
     ) -> Result<Connected, DialError> {
@@ -192,7 +243,7 @@ impl Core {
                 () = arrival => {}
             }
             if dials.len() < MOST_DIALS
-                && let Some(other) = Self::pick_other(route, &excluded)
+                && let Some(other) = Self::pick_other(route, wish, &excluded)
             {
                 excluded.push(other.endpoint.id);
                 dials.push(self.dial(route, other));
@@ -200,8 +251,8 @@ impl Core {
         }
     }
 
-    fn pick_other(route: &Route, excluded: &[EndpointId]) -> Option<Picked> {
-        let picked = Self::pick(route, excluded, clock::now())?;
+    fn pick_other(route: &Route, wish: Wish, excluded: &[EndpointId]) -> Option<Picked> {
+        let picked = Self::pick(route, wish, excluded, clock::now())?;
         (!excluded.contains(&picked.endpoint.id)).then_some(picked)
     }
 
@@ -217,7 +268,8 @@ impl Core {
         tokio::spawn(async move {
             let keep = route.policy().keepalive;
             let limit = route.policy().timeouts.connect;
-            let dialled = core.dial_now(&route.upstream, &picked.endpoint, &keep, limit).await;
+            let (to, most) = (&picked.endpoint, route.policy().limits.connections);
+            let dialled = core.dial_now(&route.upstream, to, &keep, limit, most).await;
             let connected = dialled.map(|connection| picked.with(connection));
             if let Err(Ok(Connected { connection: Connection::Http1(unused), .. })) =
                 sender.send(connected)
@@ -228,7 +280,7 @@ impl Core {
         receiver.await.unwrap_or(Err(DialError::TimedOut))
     }
 
-    /// Dials once, on this core.
+    /// Dials once, on this core, unless the endpoint has `most` connections already.
     ///
     /// # Errors
     /// If there is no connection within `limit`.
@@ -236,23 +288,56 @@ impl Core {
         &self,
         upstream: &Upstream,
         endpoint: &Arc<Endpoint>,
-        keep: &crate::spec::KeepAlive,
+        keep: &KeepAlive,
         limit: Duration,
+        most: Option<usize>,
     ) -> Result<Connection, DialError> {
         match upstream.key.protocol {
             Protocol::Http => {
-                let connection = dial::http1(self.index, upstream, endpoint, limit).await?;
+                let open = self.reserve(endpoint, most).ok_or(DialError::Full)?;
+                let connection = dial::http1(self.index, upstream, endpoint, limit, open).await?;
                 Ok(Connection::Http1(Box::new(connection)))
             }
             Protocol::H2c | Protocol::Grpc => {
-                let stream = self.pools.open_stream(self.index, endpoint, keep, clock::now());
-                let stream = stream.ok_or(DialError::TimedOut)?;
-                let dial = async |signals| dial::http2(upstream, endpoint, limit, signals).await;
+                let now = clock::now();
+                let stream = self.pools.open_stream(self.index, endpoint, keep, most, now);
+                let stream = stream.ok_or(DialError::Full)?;
+                let dial = async |signals| {
+                    let open = OpenConnection::reserve(endpoint, most).ok_or(DialError::Full)?;
+                    dial::http2(upstream, endpoint, limit, signals, open).await
+                };
                 stream.sender(dial).await?;
+                if most.is_some() {
+                    // There is room for many: those who could not dial meanwhile need not wait.
+                    upstream.arrivals.notify_waiters();
+                }
                 Ok(Connection::Http2(stream))
             }
         }
     }
+
+    /// Room for one connection more. One that is idle on another core gives way: a request that must
+    /// not be lost needs a connection that is watched here.
+    fn reserve(&self, endpoint: &Arc<Endpoint>, most: Option<usize>) -> Option<OpenConnection> {
+        OpenConnection::reserve(endpoint, most).or_else(|| {
+            self.pools.close_other(self.index, endpoint, clock::now()).then_some(())?;
+            OpenConnection::reserve(endpoint, most)
+        })
+    }
+}
+
+/// What is looked for among the endpoints of a route.
+fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timestamp) -> Search<'s> {
+    let policy = route.policy();
+    let streams = if route.upstream.key.protocol.is_http2() { STREAMS_PER_CONNECTION } else { 1 };
+    let room = policy.limits.connections.map(|most| most.saturating_mul(streams));
+    Search { balance: &policy.balance, wish, slow_start: policy.slow_start, room, tried, now }
+}
+
+/// Whether no further connection may be made to an endpoint.
+fn is_full(route: &Route, endpoint: &Endpoint) -> bool {
+    let most = route.policy().limits.connections;
+    most.is_some_and(|most| endpoint.connections.load(Relaxed) >= most)
 }
 
 /// Counts a request that waits.

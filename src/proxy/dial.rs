@@ -47,6 +47,9 @@ pub enum DialError {
     /// The connection broke before the protocol was set up.
     #[error("the replica broke the connection off at once")]
     Handshake(#[source] hyper::Error),
+    /// `limit.connections` is reached.
+    #[error("the replica has as many connections as the route allows")]
+    Full,
     /// The replica closed it without a word of HTTP/2.
     #[error("the replica does not speak HTTP/2 on this port, or is about to end")]
     Silent,
@@ -61,10 +64,11 @@ pub async fn http1(
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
     limit: Duration,
+    open: OpenConnection,
 ) -> Result<Http1, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
     report(upstream, endpoint, endpoint.health.connected());
-    Ok(Http1::new(stream, endpoint, core, clock::now()))
+    Ok(Http1::new(stream, open, core, clock::now()))
 }
 
 /// A new HTTP/2 connection in clear text, by prior knowledge. It is there when the replica has said
@@ -78,9 +82,10 @@ pub async fn http2(
     endpoint: &Arc<Endpoint>,
     limit: Duration,
     signals: Arc<Signals>,
+    open: OpenConnection,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
-    let greeted = timeout(limit, greet(stream, endpoint, signals)).await;
+    let greeted = timeout(limit, greet(stream, open, signals)).await;
     let greeted = greeted.unwrap_or(Err(DialError::TimedOut));
     let transition = match &greeted {
         Ok(_) => endpoint.health.connected(),
@@ -93,7 +98,7 @@ pub async fn http2(
 
 async fn greet(
     stream: TcpStream,
-    endpoint: &Arc<Endpoint>,
+    open: OpenConnection,
     signals: Arc<Signals>,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     let executor = FirstKept::new(&signals);
@@ -106,7 +111,6 @@ async fn greet(
         .handshake::<_, UploadBody>(TokioIo::new(stream))
         .await
         .map_err(DialError::Handshake)?;
-    let open = OpenConnection::count(endpoint);
     tokio::spawn(async move {
         let _open = open;
         drive(connection, executor, &signals).await;
@@ -278,6 +282,7 @@ pub fn report(upstream: &Upstream, endpoint: &Endpoint, transition: Option<Trans
         None => {}
         Some(Transition::Reached) => {
             info!(service, endpoint = %name, %address, "endpoint accepts connections");
+            endpoint.begins(clock::now());
             upstream.arrivals.notify_waiters();
         }
         Some(Transition::Passed) => {
@@ -293,6 +298,7 @@ pub fn report(upstream: &Upstream, endpoint: &Endpoint, transition: Option<Trans
         }
         Some(Transition::Recovered) => {
             info!(service, endpoint = %name, %address, "endpoint answers again");
+            endpoint.begins(clock::now());
         }
         Some(Transition::Lost) => {
             warn!(service, endpoint = %name, %address, "endpoint accepts no connections");

@@ -69,6 +69,9 @@ pub enum ProxyError {
     /// The service is scaled to zero.
     #[error("the service wants no replicas")]
     ScaledToZero,
+    /// All replicas had as many connections as `limit.connections` allows, for `timeout.queue`.
+    #[error("the replicas have as many connections as the service allows")]
+    ReplicasFull,
     /// None became ready within `timeout.queue`.
     #[error("no replica became ready in time")]
     NoEndpoint,
@@ -108,6 +111,7 @@ impl ProxyError {
             Self::OutOfMemory
             | Self::TooManyInFlight
             | Self::QueueFull
+            | Self::ReplicasFull
             | Self::ScaledToZero
             | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseTimeout | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -133,9 +137,11 @@ impl ProxyError {
             Self::Forbidden => Code::PermissionDenied,
             // Nothing is accepted before the first table, so that this is never said too early.
             Self::NoRoute => Code::Unimplemented,
-            Self::BodyTooLarge | Self::OutOfMemory | Self::TooManyInFlight | Self::QueueFull => {
-                Code::ResourceExhausted
-            }
+            Self::BodyTooLarge
+            | Self::OutOfMemory
+            | Self::TooManyInFlight
+            | Self::ReplicasFull
+            | Self::QueueFull => Code::ResourceExhausted,
             Self::SlowHead
             | Self::ClientTooSlow
             | Self::ScaledToZero
@@ -168,6 +174,7 @@ impl ProxyError {
             Self::OutOfMemory => "memory",
             Self::TooManyInFlight => "limit",
             Self::QueueFull => "queue_full",
+            Self::ReplicasFull => "replicas_full",
             Self::ScaledToZero => "scaled_to_zero",
             Self::NoEndpoint => "no_endpoint",
             Self::Reset => "reset",
@@ -183,6 +190,7 @@ impl ProxyError {
             Self::OutOfMemory
             | Self::TooManyInFlight
             | Self::QueueFull
+            | Self::ReplicasFull
             | Self::ScaledToZero
             | Self::NoEndpoint => true,
             Self::BadHost
@@ -229,6 +237,7 @@ impl ProxyError {
             | Self::OutOfMemory
             | Self::TooManyInFlight
             | Self::QueueFull
+            | Self::ReplicasFull
             | Self::ScaledToZero
             | Self::NoEndpoint
             | Self::Reset

@@ -11,6 +11,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
+use crate::affinity::Wish;
 use crate::clock;
 use crate::deadline::Deadline;
 use crate::grpc::Code;
@@ -48,6 +49,8 @@ pub struct Outgoing {
     repeatable: bool,
     /// Whether it is a gRPC call.
     grpc: bool,
+    /// Where it should go.
+    pub wish: Wish,
     tried: Vec<EndpointId>,
     attempts: u8,
     unsent: usize,
@@ -103,6 +106,7 @@ impl Outgoing {
             answer_within: limit.filter(|_| !upgrades),
             repeatable,
             grpc,
+            wish: Wish::default(),
             tried: Vec::new(),
             attempts: 0,
             unsent: 0,
@@ -188,7 +192,7 @@ impl Core {
         route.upstream.retry_budget.earn(route.policy().retry.budget_percent);
         loop {
             let may_borrow = outgoing.repeatable;
-            let connected = self.connect(route, &outgoing.tried, may_borrow).await?;
+            let connected = self.connect(route, outgoing.wish, &outgoing.tried, may_borrow).await?;
             let Connected { endpoint, connection, probation } = connected;
             let in_flight = endpoint.start_request();
             outgoing.tried.push(endpoint.id);
@@ -202,7 +206,7 @@ impl Core {
             match sent {
                 Ok((head, lease)) => {
                     let status = head.status;
-                    let took = self.note_head(&endpoint, started);
+                    let took = self.note_head(route, &endpoint, started);
                     if let Some(entry) = &mut entry {
                         entry.answered(took);
                     }
@@ -215,7 +219,7 @@ impl Core {
                     self.note_retry(&endpoint, "status");
                 }
                 Err(failure) => {
-                    self.note(route, &endpoint, Verdict::of_failure(failure), started);
+                    self.note_failure(route, &endpoint, failure, started);
                     if !outgoing.may_follow(failure, route) {
                         return Err(failure.error());
                     }

@@ -76,9 +76,9 @@ pub struct Upgraded {
 
 impl Http1 {
     /// A connection that has just been made.
-    pub fn new(socket: TcpStream, endpoint: &Arc<Endpoint>, core: usize, born: Timestamp) -> Self {
+    pub fn new(socket: TcpStream, open: OpenConnection, core: usize, born: Timestamp) -> Self {
         Self {
-            endpoint: Arc::clone(endpoint),
+            endpoint: Arc::clone(&open.0),
             core,
             born,
             requests: 0,
@@ -88,7 +88,7 @@ impl Http1 {
             sending: Sending::default(),
             framing: Framing::Length(0),
             spoiled: false,
-            open: OpenConnection::count(endpoint),
+            open,
         }
     }
 
@@ -262,15 +262,17 @@ fn poll_read_into<S: AsyncRead + Unpin>(
     reading.poll(cx)
 }
 
-/// Counts a connection for as long as it is open.
+/// Counts a connection from its dial on for as long as it is open.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Endpoint>);
 
 impl OpenConnection {
-    /// Counts one more.
-    pub fn count(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.connections.fetch_add(1, Relaxed);
-        Self(Arc::clone(endpoint))
+    /// Counts one more; none if there are `most` already, of all cores together.
+    pub fn reserve(endpoint: &Arc<Endpoint>, most: Option<usize>) -> Option<Self> {
+        let one_more =
+            |open: usize| most.is_none_or(|most| open < most).then(|| open.saturating_add(1));
+        endpoint.connections.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(endpoint)))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::proxy::Core;
 use crate::proxy::dial;
 use crate::proxy::failure::Failure;
 use crate::snapshot::Route;
+use crate::spec::Balance;
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, Probation};
 
@@ -164,9 +165,25 @@ impl Core {
         dial::report(&route.upstream, endpoint, transition);
     }
 
+    /// The same of a request that failed. If it was for want of an answer, an answer takes at least as
+    /// long as it was waited for.
+    pub fn note_failure(
+        &self,
+        route: &Route,
+        endpoint: &Endpoint,
+        failure: Failure,
+        sent: Timestamp,
+    ) {
+        if failure == Failure::Timeout {
+            measure(route, endpoint, sent, clock::now().since(sent));
+        }
+        self.note(route, endpoint, Verdict::of_failure(failure), sent);
+    }
+
     /// Counts how long the replica took for a response head, and says so.
-    pub fn note_head(&self, endpoint: &Endpoint, started: Timestamp) -> Duration {
+    pub fn note_head(&self, route: &Route, endpoint: &Endpoint, started: Timestamp) -> Duration {
         let took = clock::now().since(started);
+        measure(route, endpoint, started, took);
         endpoint.counters.of(self.index).response.observe(took);
         took
     }
@@ -192,5 +209,13 @@ impl Core {
             endpoint.counters.of(self.index).ejections.count(reason);
         }
         transition
+    }
+}
+
+/// Measures an endpoint where that is asked for: all others are spared a line of memory that cores
+/// would contend for.
+fn measure(route: &Route, endpoint: &Endpoint, started: Timestamp, took: Duration) {
+    if route.policy().balance == Balance::Ewma {
+        endpoint.latency.observe(took, started + took);
     }
 }

@@ -35,7 +35,7 @@ const MOST_IDLE: usize = 16;
 const MOST_BORROWED: u32 = 4;
 
 /// Streams on one HTTP/2 connection before another one is opened; fewer if the replica says so.
-const STREAMS_PER_CONNECTION: usize = 100;
+pub const STREAMS_PER_CONNECTION: usize = 100;
 
 /// How often what is over is closed.
 pub const SWEEP: Duration = Duration::from_millis(250);
@@ -47,6 +47,17 @@ pub enum Connection {
     Http1(Box<Http1>),
     /// For many at once; this is one of its streams.
     Http2(Arc<Stream>),
+}
+
+/// Whether another core's connection will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Borrow {
+    /// No.
+    Never,
+    /// Yes, but a core that goes on borrowing is better off with one of its own.
+    Sparingly,
+    /// Yes: no more may be made.
+    Freely,
 }
 
 /// What the replica says about an HTTP/2 connection. Apart from [`Http2`], which whoever reads the
@@ -202,19 +213,18 @@ impl Pools {
         self.shards.get(core).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An idle HTTP/1 connection: this core's newest, else one borrowed from another core if
-    /// `may_borrow`.
+    /// An idle HTTP/1 connection: this core's newest, else one borrowed from another core.
     pub fn check_out(
         &self,
         core: usize,
         endpoint: &Endpoint,
-        may_borrow: bool,
+        borrow: Borrow,
         now: Timestamp,
     ) -> Option<Box<Http1>> {
         if endpoint.idle_connections.load(Relaxed) == 0 {
             return None;
         }
-        let own = self.shard(core)?.take_own(endpoint.id, may_borrow, now);
+        let own = self.shard(core)?.take_own(endpoint.id, borrow, now);
         let connection = match own {
             Ok(own) => own,
             Err(MayBorrow(true)) => self.borrow(core, endpoint.id, now)?,
@@ -230,6 +240,15 @@ impl Pools {
         others
             .filter_map(|(_, shard)| shard.try_lock().ok())
             .find_map(|mut shard| shard.http1.get_mut(&endpoint)?.take(now))
+    }
+
+    /// Closes a connection that is idle on another core, so that this one may make its own.
+    pub fn close_other(&self, core: usize, endpoint: &Endpoint, now: Timestamp) -> bool {
+        let closed = self.borrow(core, endpoint.id, now).is_some();
+        if closed {
+            endpoint.idle_connections.fetch_sub(1, Relaxed);
+        }
+        closed
     }
 
     /// Keeps a connection for further requests, unless it has served its time.
@@ -249,14 +268,17 @@ impl Pools {
     }
 
     /// A stream on the least loaded HTTP/2 connection of this core that has room; on a new
-    /// connection, not yet dialled, if there is none.
+    /// connection, not yet dialled, if there is none. Where `most` connections are open already, on
+    /// another core's; none if they have no room either.
     pub fn open_stream(
         &self,
         core: usize,
         endpoint: &Arc<Endpoint>,
         keep: &KeepAlive,
+        most: Option<usize>,
         now: Timestamp,
     ) -> Option<Arc<Stream>> {
+        let is_full = most.is_some_and(|most| endpoint.connections.load(Relaxed) >= most);
         let mut shard = self.shard(core)?;
         let (_, connections) =
             shard.http2.entry(endpoint.id).or_insert_with(|| (Arc::clone(endpoint), Vec::new()));
@@ -264,14 +286,25 @@ impl Pools {
             connection.signals.closing.store(true, Relaxed);
         }
         connections.retain(|connection| connection.is_open());
-        let with_room = connections.iter().filter(|connection| connection.has_room());
-        let least = with_room.min_by_key(|connection| connection.streams.load(Relaxed));
-        if let Some(connection) = least {
+        if let Some(connection) = least_loaded(connections, is_full) {
             return Some(Stream::open(connection));
+        }
+        if is_full {
+            drop(shard);
+            return self.borrow_stream(core, endpoint.id);
         }
         let connection = Arc::new(Http2::new(now));
         connections.push(Arc::clone(&connection));
         Some(Stream::open(&connection))
+    }
+
+    /// A stream on another core's connection.
+    fn borrow_stream(&self, core: usize, endpoint: EndpointId) -> Option<Arc<Stream>> {
+        let others = self.shards.iter().enumerate().filter(|(other, _)| *other != core);
+        others.filter_map(|(other, _)| self.shard(other)).find_map(|shard| {
+            let (_, connections) = shard.http2.get(&endpoint)?;
+            least_loaded(connections, true).map(Stream::open)
+        })
     }
 
     /// Closes what is over on one core: expired, closed by the replica, more than are kept, or
@@ -293,6 +326,16 @@ impl Pools {
             !connections.is_empty()
         });
     }
+}
+
+/// The connection with the fewest streams among those that take more; if they must be there already,
+/// among those that have been dialled.
+fn least_loaded(connections: &[Arc<Http2>], made: bool) -> Option<&Arc<Http2>> {
+    let usable = |connection: &&Arc<Http2>| {
+        connection.has_room() && connection.is_open() && (!made || connection.sender.initialized())
+    };
+    let usable = connections.iter().filter(usable);
+    usable.min_by_key(|connection| connection.streams.load(Relaxed))
 }
 
 fn sweep_idle(idle: &mut Vec<Idle>, now: Timestamp) {
@@ -317,7 +360,7 @@ impl Shard {
     fn take_own(
         &mut self,
         endpoint: EndpointId,
-        may_borrow: bool,
+        borrow: Borrow,
         now: Timestamp,
     ) -> Result<Box<Http1>, MayBorrow> {
         let kept = self.http1.entry(endpoint).or_default();
@@ -325,7 +368,8 @@ impl Shard {
             kept.borrowed = 0;
             return Ok(own);
         }
-        if !may_borrow || kept.borrowed >= MOST_BORROWED {
+        let is_enough = borrow == Borrow::Sparingly && kept.borrowed >= MOST_BORROWED;
+        if borrow == Borrow::Never || is_enough {
             kept.borrowed = 0;
             return Err(MayBorrow(false));
         }

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{Response, StatusCode, Version};
 
+use crate::affinity::Wish;
 use crate::deadline::Deadline;
 use crate::grpc::Code;
 use crate::proxy::account::Account;
+use crate::proxy::admission::Target;
+use crate::proxy::answer;
 use crate::proxy::body::{Body, Streamed};
 use crate::proxy::call::{self, Call};
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Answer;
 use crate::proxy::headers;
 use crate::proxy::http1::Upgraded;
+use crate::proxy::session;
 use crate::proxy::upgrade::{self, Wanted};
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
@@ -64,6 +69,26 @@ pub fn take_call(
     }
     let ended = lease.is_over();
     Some(Box::new(Call::answered(&mut head.headers, ended, client, deadline, outcome.take())))
+}
+
+/// The answer to a plain request for a route that is served by TLS alone.
+///
+/// # Errors
+/// If the target cannot be written as a URL.
+pub fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
+    answer::redirect_to_https(target.host.as_str(), target.path_and_query.as_str())
+        .map(Forwarded::Streamed)
+        .ok_or(ProxyError::BadTarget)
+}
+
+/// Adds what we say to the client ourselves: that the host is served by TLS alone, and which replica
+/// its session is on.
+pub fn tell_client(route: &Route, wish: Wish, answer: &mut Answer, is_secure: bool) {
+    let Answer { head, in_flight, .. } = answer;
+    if is_secure && let Some(hsts) = &route.policy().hsts {
+        head.headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    session::tie(route, wish, in_flight.endpoint(), &mut head.headers, is_secure);
 }
 
 /// The replica's response as the client gets it.

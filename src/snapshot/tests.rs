@@ -57,7 +57,7 @@ fn drawn(snapshot: &Snapshot, listener: usize, url: &str, drawn: u64) -> String 
     let head = Head { host, path, query: None, method: &method, headers: &headers };
     let found = snapshot.find(listener, &head);
     found
-        .and_then(|found| found.value.choose(|total| drawn.min(total - 1)))
+        .and_then(|found| found.value.choose(|_| false, |total| drawn.min(total - 1)))
         .map_or_else(|| "-".to_owned(), |route| route.name.clone())
 }
 
@@ -157,10 +157,32 @@ fn a_side_without_endpoints_yields_its_share() {
         ",
     );
     let new = snapshot.routes.iter().find(|route| route.name == "s_new/default").unwrap();
-    let endpoint = crate::upstream::Endpoint::new(([10, 0, 0, 1], 80).into(), "s_new.1", 1);
-    new.upstream.set_endpoints(vec![Arc::new(endpoint)]);
+    let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into(), "s_new.1", 1);
+    let endpoint = Arc::new(endpoint);
+    new.upstream.set_endpoints(vec![Arc::clone(&endpoint)]);
+    assert_eq!(drawn(&snapshot, 0, "a.test/", 0), "s_old/default", "nobody accepts anywhere");
+    endpoint.health.connected();
     for draw in [0, 5, 89] {
         assert_eq!(drawn(&snapshot, 0, "a.test/", draw), "s_new/default");
+    }
+    endpoint.health.refused();
+    assert_eq!(drawn(&snapshot, 0, "a.test/", 0), "s_old/default");
+}
+
+#[test]
+fn a_session_stays_on_its_side() {
+    let snapshot = compile(
+        "
+        s_old: port=80 host=a.test weight=90
+        s_new: port=80 host=a.test weight=10
+        ",
+    );
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    let head = Head { host: "a.test", path: "/", query: None, method: &method, headers: &headers };
+    let split = snapshot.find(0, &head).unwrap().value;
+    for side in ["s_old/default", "s_new/default"] {
+        let chosen = split.choose(|route| route.name == side, |_| 0).unwrap();
+        assert_eq!(chosen.name, side);
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod access_log;
 mod architecture;
+mod balancing;
 mod checks;
 mod counting;
 mod documents;

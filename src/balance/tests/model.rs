@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use crate::balance::pick;
+use crate::balance::{Search, pick};
 use crate::health::State;
 use crate::health::checks::Checks;
 use crate::health::ejection::Failed;
@@ -335,7 +335,7 @@ impl Real {
 
     fn picked(&self, now: u64, rng: &mut Rng) -> Option<State> {
         let balance = Balance::LeastRequest;
-        let picked = pick(&self.endpoints, balance, &[], time(now), || 0, rng)?;
+        let picked = pick(&self.endpoints, &Search::by(&balance, time(now)), || 0, rng)?;
         Some(picked.health.state(time(now)))
     }
 }

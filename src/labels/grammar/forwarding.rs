@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Draft, Setting, Written, only_check, put};
+use super::{Draft, Setting, Written, put};
 use crate::labels::value as label_value;
 use crate::labels::value::WrittenProtocol;
 use crate::spec::{Protocol, Question};
@@ -50,19 +50,27 @@ pub(super) const SETTINGS: &[Setting] = &[
             "balance",
             "`least-request` `round-robin` `ewma` `hash:client-ip` `hash:header:<name>` `hash:cookie:<name>`",
             "`least-request`",
-            "how a replica is chosen; the first two so far",
+            "how a replica is chosen: of two the one with fewer requests in flight, or (`ewma`) with less of them times its response time; in turns; or by a hash, which stays with a replica while that has at most a quarter more to do than its share",
         ],
-        |to, it| {
-            label_value::balance(it.text, &mut to.remarks)
-                .and_then(|read| put(&mut to.route.policy.balance, Ok(read)))
-        },
+        |to, it| put(&mut to.route.policy.balance, label_value::balance(it.text)),
     ),
-    Setting::later(["sticky", "cookie name", "off", "session affinity"], |_, it| {
-        only_check(label_value::token(it.text, "session"))
-    }),
-    Setting::later(
-        ["slow-start", "duration", "off", "a new replica's share grows over this time"],
-        |_, it| only_check(value::duration(it.text)),
+    Setting::live(
+        [
+            "sticky",
+            "cookie name",
+            "off",
+            "clients stay with their replica by a cookie of this name, until it fails or leaves; the cookie is the same on every edge",
+        ],
+        |to, it| put(&mut to.route.policy.sticky, label_value::cookie(it.text).map(Some)),
+    ),
+    Setting::live(
+        [
+            "slow-start",
+            "duration",
+            "off",
+            "a new replica's share grows over this time, compared with those that are older; not for `hash:` and `sticky`",
+        ],
+        |to, it| put(&mut to.route.policy.slow_start, value::duration(it.text)),
     ),
     Setting::live(
         [

@@ -98,9 +98,19 @@ pub(super) const SETTINGS: &[Setting] = &[
             put(&mut to.route.policy.limits.queue, value::number(it.text, 0..=u64::MAX, "1000"))
         },
     ),
-    Setting::later(
-        ["limit.connections", "number or `none`", "none", "connections to one replica"],
-        |_, it| only_check(value::optional(it.text, at_least_one)),
+    Setting::live(
+        [
+            "limit.connections",
+            "number or `none`",
+            "none",
+            "connections to one replica, of one edge; further requests wait for up to `timeout.queue`",
+        ],
+        |to, it| {
+            put(
+                &mut to.route.policy.limits.connections,
+                value::optional(it.text, |text| value::number(text, 1..=usize::MAX, "100")),
+            )
+        },
     ),
     Setting::live(
         [
