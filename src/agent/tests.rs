@@ -221,12 +221,14 @@ async fn when_an_agent_ends_another_is_followed_and_tells_nothing_twice() {
     let (first, second) =
         if edge.followed() == Some(one.address) { (one, other) } else { (other, one) };
     edge.updates.mark_unchanged();
+    // It may have been asked at the start, when the first one took its time.
+    let told = second.sent();
     let ended = clock::now();
     drop(first);
     edge.follows(&second).await;
     let took = clock::now().since(ended);
     assert!(took < Duration::from_secs(2), "{took:?}");
-    assert!(second.sent() < 5_000, "{}", second.sent());
+    assert!(second.sent() - told < 5_000, "{told} and {}", second.sent());
     assert!(!edge.updates.has_changed().unwrap());
 }
 
