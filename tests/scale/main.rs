@@ -162,12 +162,13 @@ fn wait_for_endpoint(admin: SocketAddr, address: &str) {
 /// Nobody asks oftener than is said.
 fn check_questions(what: &str, cost: &Cost, changes: f64) {
     let lists = f64::from(cost.lists);
-    assert_eq!(cost.calls, 2 * cost.lists, "{what}: a list is two calls");
+    // One of them may have been under way at either end.
+    assert!(cost.calls.abs_diff(2 * cost.lists) <= 1, "{what}: a list is two calls: {cost:?}");
     let most = changes * 1.2 + cost.seconds / RESYNC + 1.0;
     assert!(lists <= most, "{what}: {lists} lists in {:.0} s", cost.seconds);
     let (queries, rounds) = (f64::from(cost.queries), cost.seconds / DNS_INTERVAL + 1.0);
-    // What has changed, or has traffic, is asked about oftener.
-    let most = ENDPOINTS / 4.0 * rounds * 1.1 + changes * 60.0;
+    // What has changed is asked about oftener for a moment, and what had a request for half a minute.
+    let most = ENDPOINTS / 4.0 * rounds * 1.1 + changes * 5.0 + 60.0;
     assert!(queries <= most, "{what}: {queries} DNS queries in {:.0} s", cost.seconds);
 }
 
@@ -175,6 +176,26 @@ fn check_questions(what: &str, cost: &Cost, changes: f64) {
 fn bytes_of_a_change(cost: &Cost, changes: f64, idle: &Cost) -> f64 {
     let signs_of_life = f64::from(idle.bytes) / idle.seconds * cost.seconds;
     (f64::from(cost.bytes) - signs_of_life) / changes
+}
+
+/// A change costs what changed, and little work.
+fn check_changes(what: &str, cost: &Cost, changes: f64, idle: &Cost) {
+    check_questions(what, cost, changes);
+    cost.check_cpu(what, 9.0, 6.0);
+    let bytes = bytes_of_a_change(cost, changes, idle);
+    eprintln!("300 services, {what}: {bytes:.0} bytes on the wire for one change");
+    assert!(bytes < 4_000.0, "{what}: {bytes:.0} bytes on the wire for one change");
+}
+
+/// What is kept in memory is in proportion to what is known.
+fn check_memory(scene: &Scene, whole: u32) {
+    let (of_agent, of_edge) = (scene.agent.memory(), scene.edge.memory());
+    let lists = scene.swarm.lock().unwrap().bytes();
+    eprintln!(
+        "300 services, all at once: {whole} bytes on the wire, {lists} bytes of lists, memory of the \
+         agent {of_agent:.0} MiB, of the edge {of_edge:.0} MiB"
+    );
+    assert!(of_agent < 150.0 && of_edge < 120.0, "agent {of_agent:.0} MiB, edge {of_edge:.0} MiB");
 }
 
 #[test]
@@ -189,7 +210,11 @@ fn three_hundred_services_cost_little_and_a_change_costs_itself() {
     let idle = scene.cost_of_nothing(seconds);
     idle.tell("idle");
     check_questions("idle", &idle, 0.0);
-    idle.check_cpu("idle", 2.0, 3.0);
+    // A list or a round of questions more weighs much in a few seconds.
+    let (agent, edge) = if is_long { (0.9, 1.6) } else { (2.0, 3.0) };
+    idle.check_cpu("idle", agent, edge);
+    let signs_of_life = f64::from(idle.bytes) / idle.seconds;
+    assert!(signs_of_life < 1_000.0, "{signs_of_life:.0} bytes a second of nothing");
 
     let (labels, host) = scene.cost_of_changes(0..times, |swarm, n| swarm.relabel(n, 1));
     labels.tell("a label changed each second");
@@ -197,25 +222,14 @@ fn three_hundred_services_cost_little_and_a_change_costs_itself() {
     let (tasks, address) = scene.cost_of_changes(60..60 + times, Swarm::replace_task);
     tasks.tell("a task replaced each second");
     wait_for_endpoint(admin, &address.to_string());
-    for (what, cost) in [("labels", &labels), ("tasks", &tasks)] {
-        check_questions(what, cost, changes);
-        cost.check_cpu(what, 12.0, 8.0);
-        let bytes = bytes_of_a_change(cost, changes, &idle);
-        eprintln!("300 services, {what}: {bytes:.0} bytes on the wire for one change");
-        assert!(bytes < 4_000.0, "{what}: {bytes:.0} bytes on the wire for one change");
-    }
+    check_changes("labels", &labels, changes, &idle);
+    check_changes("tasks", &tasks, changes, &idle);
 
     let silent = scene.cost_of_silent_changes(120..120 + times);
     eprintln!("300 services, {times} tasks replaced that only DNS tells: {} lists", silent.lists);
     check_questions("only DNS tells", &silent, changes);
 
-    let (of_agent, of_edge) = (scene.agent.memory(), scene.edge.memory());
-    let lists = scene.swarm.lock().unwrap().bytes();
-    eprintln!(
-        "300 services, all at once: {whole} bytes on the wire, {lists} bytes of lists, memory of the \
-         agent {of_agent:.0} MiB, of the edge {of_edge:.0} MiB"
-    );
-    assert!(of_agent < 150.0 && of_edge < 120.0, "agent {of_agent:.0} MiB, edge {of_edge:.0} MiB");
+    check_memory(&scene, whole);
     if is_long {
         drop(scene.edge);
         scene.edge =
