@@ -53,7 +53,7 @@ fn without_a_file_an_edge_listens_on_80() {
 
 #[test]
 fn the_stack_adds_a_listener_for_temporal_and_keeps_the_one_for_the_web() {
-    let stack = include_str!("../../docker-stack.yml");
+    let stack = include_str!("../../docker-stack.single.yml");
     let variables = stack.lines().filter_map(|line| line.trim().split_once(": "));
     let variables = variables.filter(|(name, _)| name.starts_with("HIVEWAY_"));
     let variables: Vec<_> =
