@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::docker::docker;
 
-/// The stack that serves, and the service in it that does.
+/// The stack that serves, the service in it that does, and the one that tells what to serve.
 const STACK: &str = "hiveway";
 pub(crate) const EDGE: &str = "hiveway_edge";
+pub(crate) const AGENT: &str = "hiveway_agent";
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
@@ -85,7 +86,7 @@ pub(crate) fn require_lab() {
     });
 }
 
-/// Makes sure that an edge serves: deploys `docker-stack.yml` if that is not done yet.
+/// Makes sure that an edge serves: deploys `docker-stack.single.yml` if that is not done yet.
 ///
 /// # Panics
 ///
@@ -95,9 +96,18 @@ pub(crate) fn require_edge() {
     static ONCE: Once = Once::new();
     require_lab();
     ONCE.call_once(|| {
-        deploy(STACK, "docker-stack.yml");
-        wait_for("the edge to be ready", Duration::from_secs(60), || admin("/readyz").map(|_| ()));
+        deploy(STACK, "docker-stack.single.yml");
+        wait_for("the edge to be ready", Duration::from_mins(1), || admin("/readyz").map(|_| ()));
     });
+}
+
+/// Deploys the whole stack, with secrets of its own.
+pub(crate) fn deploy_whole_stack() {
+    if docker(&["secret", "ls", "--quiet", "--filter", "name=hiveway-edge"]).is_empty() {
+        let make = "docker run --rm --log-driver none hiveway:latest token | sh";
+        stdout(&mut script("on.sh", &["1", "sh", "-c", make]));
+    }
+    deploy(STACK, "docker-stack.yml");
 }
 
 /// Deploys a stack file of this repository.
@@ -111,8 +121,14 @@ pub(crate) fn deploy(stack: &str, file: &str) {
 ///
 /// The port is not published. The question is asked from within the edge's own network.
 pub(crate) fn admin(path: &str) -> Option<String> {
+    admin_of(1, path)
+}
+
+/// As [`admin`], of the edge on another node.
+pub(crate) fn admin_of(node: u8, path: &str) -> Option<String> {
     let url = format!("http://127.0.0.1:9400{path}");
-    let args = ["1", EDGE, "curl", "--silent", "--fail", "--max-time", "5", &url];
+    let node = node.to_string();
+    let args = [&node, EDGE, "curl", "--silent", "--fail", "--max-time", "5", &url];
     let output = script("inside.sh", &args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,0 +1,148 @@
+//! Nodes and links that go away, announced or not, and come back.
+
+use std::thread;
+use std::time::Duration;
+
+use super::broken::{Cut, Partition};
+use super::entry::addresses_inside;
+use super::everywhere::{Everywhere, Outcome};
+use super::{
+    NODES, addresses, extended, real_service, require_stack, served, wait_ready, wait_served,
+};
+use crate::client::get_from;
+use crate::docker::docker;
+use crate::exchange::Failure;
+use crate::lab::wait_for;
+
+/// A node that takes no tasks, or none that are new.
+struct Availability(&'static str);
+
+impl Availability {
+    fn set(node: &'static str, availability: &str) -> Self {
+        docker(&["node", "update", "--availability", availability, node]);
+        Self(node)
+    }
+}
+
+impl Drop for Availability {
+    fn drop(&mut self) {
+        docker(&["node", "update", "--availability", "active", self.0]);
+    }
+}
+
+#[test]
+fn a_worker_is_drained_also_with_a_single_replica_and_one_that_starts_slowly() {
+    require_stack();
+    let not_first = |name: &str| real_service(name).args(&["--constraint", "node.hostname!=node1"]);
+    let many = served(not_first("many").replicas(4), "many", &NODES);
+    // On node 3, as long as that takes tasks.
+    let elsewhere = Availability::set("node2", "pause");
+    let single = served(not_first("single"), "single", &NODES);
+    let slow = not_first("slow").env("REPLICA_START_DELAY=4s").label("hiveway.timeout.queue=20s");
+    let slow = served(slow, "slow", &NODES);
+    drop(elsewhere);
+
+    let hosts = ["many.test", "single.test", "slow.test"];
+    let loads = hosts.map(|host| Everywhere::start(host, &[1, 2]));
+    let leaver = Everywhere::start("many.test", &[3]);
+    let drained = Availability::set("node3", "drain");
+    wait_for("the last task to leave node 3", Duration::from_secs(90), || {
+        let tasks = docker(&["node", "ps", "--filter", "desired-state=running", "node3", "-q"]);
+        tasks.is_empty().then_some(())
+    });
+    thread::sleep(Duration::from_secs(12));
+    for (host, load) in hosts.into_iter().zip(loads) {
+        load.stop().assert_nothing_failed(&format!("a worker drained, {host}"));
+    }
+    let Outcome(leaver) = leaver.stop();
+    for (_, report) in leaver {
+        let refused = report.failures.get(&Failure::Refused).copied().unwrap_or_default();
+        eprintln!(
+            "on the drained node itself: {} answered, then {refused} refused",
+            report.answered
+        );
+        assert_eq!(report.failed(), refused, "what it took it answered: {report}");
+    }
+    drop(drained);
+    wait_ready(3);
+    drop((many, single, slow));
+}
+
+/// Tells what a loss cost, and when the last request failed.
+fn tell(what: &str, outcome: &Outcome) {
+    eprintln!("{what}: {outcome}");
+    for (node, report) in &outcome.0 {
+        for (failure, count) in &report.failures {
+            eprintln!("  node {node}: {count} {failure}");
+        }
+        if let Some(last) = report.lost.last() {
+            eprintln!(
+                "  node {node}: the last was sent {:.1} s after the first",
+                last.at.as_secs_f64()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_workers_link_is_cut_and_returns() {
+    require_stack();
+    let service = real_service("spread").global().args(&["--constraint", "node.hostname!=node1"]);
+    let service = served(service, "spread", &NODES);
+    wait_for("both replicas", Duration::from_secs(30), || {
+        (replicas(1, "spread.test") == 2).then_some(())
+    });
+    let load = Everywhere::start("spread.test", &[1, 2]);
+    thread::sleep(Duration::from_secs(3));
+    let cut = Cut::off(3);
+    thread::sleep(Duration::from_secs(if extended() { 60 } else { 16 }));
+    let outcome = load.stop();
+    tell("a worker's link cut", &outcome);
+    let load = Everywhere::start("spread.test", &[1, 2]);
+    thread::sleep(Duration::from_secs(2));
+    drop(cut);
+    wait_for("the replica on node 3 to serve again", Duration::from_secs(90), || {
+        NODES.into_iter().all(|node| replicas(node, "spread.test") == 2).then_some(())
+    });
+    wait_served(3, "spread.test");
+    load.stop().assert_nothing_failed("after the loss, and while the link returns");
+    drop(service);
+}
+
+/// How many replicas answer through that node.
+fn replicas(node: u8, host: &str) -> usize {
+    let [address, _] = addresses(node, 80);
+    let name = |_| get_from(address, host, "/").ok()?.field("x-replica").map(str::to_owned);
+    (0..20).filter_map(name).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn one_edge_and_one_replica_do_not_reach_each_other() {
+    require_stack();
+    let service = real_service("parted").global().args(&["--constraint", "node.hostname!=node1"]);
+    let service = served(service, "parted", &NODES);
+    wait_for("both replicas", Duration::from_secs(30), || {
+        (replicas(1, "parted.test") == 2).then_some(())
+    });
+    let address = address_of("parted", 3);
+    let load = Everywhere::start("parted.test", &[1, 2]);
+    thread::sleep(Duration::from_secs(3));
+    let partition = Partition::between(1, &address);
+    thread::sleep(Duration::from_secs(if extended() { 30 } else { 8 }));
+    let outcome = load.stop();
+    tell("one edge parted from one replica", &outcome);
+    let load = Everywhere::start("parted.test", &[1, 2]);
+    thread::sleep(Duration::from_secs(2));
+    drop(partition);
+    wait_for("the replica to serve again", Duration::from_mins(1), || {
+        (replicas(1, "parted.test") == 2).then_some(())
+    });
+    load.stop().assert_nothing_failed("after the loss, and while they meet again");
+    drop(service);
+}
+
+/// The address of the service's task on that node, on the applications' network.
+fn address_of(service: &str, node: u8) -> String {
+    let mut addresses = addresses_inside(node, service).into_iter();
+    addresses.find(|address| address.starts_with("10.200.")).expect("an address")
+}
