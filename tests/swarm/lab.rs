@@ -1,11 +1,14 @@
 //! The lab that the tests run in: where it is, its scripts, and waiting for what becomes true.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use hiveway::keys::{AgentSecret, KEY_LENGTH};
 
 use crate::docker::docker;
 
@@ -103,11 +106,24 @@ pub(crate) fn require_edge() {
 
 /// Deploys the whole stack, with secrets of its own.
 pub(crate) fn deploy_whole_stack() {
-    if docker(&["secret", "ls", "--quiet", "--filter", "name=hiveway-edge"]).is_empty() {
-        let make = "docker run --rm --log-driver none hiveway:latest token | sh";
-        stdout(&mut script("on.sh", &["1", "sh", "-c", make]));
+    let [agents, edges] =
+        ["hiveway-agent", "hiveway-edge"].map(|name| lab_root().join("1").join(name));
+    if !edges.exists() {
+        let mut random = [0; KEY_LENGTH];
+        fastrand::fill(&mut random);
+        let secret = AgentSecret::new(random).expect("a secret");
+        for (file, text) in [(agents, secret.to_text()), (edges, secret.edge().to_text())] {
+            fs::write(&file, text).expect("a secret in the lab's directory");
+            let name = file.file_name().and_then(|name| name.to_str()).expect("its name");
+            docker(&["secret", "create", name, file.to_str().expect("the lab's path is text")]);
+        }
     }
     deploy(STACK, "docker-stack.yml");
+}
+
+/// The edges' secret in the whole stack.
+pub(crate) fn edges_secret() -> String {
+    fs::read_to_string(lab_root().join("1/hiveway-edge")).expect("the edges' secret")
 }
 
 /// Deploys a stack file of this repository.

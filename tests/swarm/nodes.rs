@@ -6,6 +6,7 @@
 mod broken;
 mod entry;
 mod everywhere;
+mod intruders;
 mod keepers;
 mod labels;
 mod loss;
