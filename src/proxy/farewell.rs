@@ -186,13 +186,13 @@ mod tests {
         let mask = if masked { 0x80 } else { 0 };
         let mut frame = vec![0x82];
         match payload {
-            0..126 => frame.push(mask | u8::try_from(payload).unwrap()),
+            0..126 => frame.push(mask + u8::try_from(payload).unwrap()),
             126..0x1_0000 => {
-                frame.push(mask | 126);
+                frame.push(mask + 126);
                 frame.extend(u16::try_from(payload).unwrap().to_be_bytes());
             }
             _ => {
-                frame.push(mask | 127);
+                frame.push(mask + 127);
                 frame.extend((payload as u64).to_be_bytes());
             }
         }
