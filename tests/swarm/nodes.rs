@@ -65,9 +65,9 @@ fn wait_ready(node: u8) {
     });
 }
 
-/// A service whose replicas close idle connections, as real ones do, at `name.test`.
+/// A service whose replicas close idle connections, as those of Node.js do, at `name.test`.
 fn real_service(name: &str) -> Service {
-    Service::new(name).label(&format!("hiveway.host={name}.test")).env("REPLICA_IDLE=2s")
+    Service::new(name).label(&format!("hiveway.host={name}.test")).env("REPLICA_IDLE=5s")
 }
 
 /// Makes it, and waits until each of these nodes serves it.

@@ -1,6 +1,6 @@
 //! What is broken for a while, and mended when dropped, also by a test that fails.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Drop for Managers {
         // Two of two must agree: without the second one before its time the first would be alone.
         // Each until it works: an election may be under way.
         for node in ["node3", "node2"] {
-            wait_for("a manager to be demoted", std::time::Duration::from_mins(1), || {
+            wait_for("a manager to be demoted", Duration::from_mins(1), || {
                 let mut command = script("on.sh", &["1", "docker", "node", "demote", node]);
                 command.output().ok()?.status.success().then_some(())
             });
@@ -116,5 +116,52 @@ impl Drop for Partition {
         for mut rule in self.rules("-D") {
             let _ = rule.status();
         }
+    }
+}
+
+/// Answers each question on port 5353 with NXDOMAIN, until its standard input ends.
+const KNOWS_NOTHING: &str = "
+import os, socket, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(('', 5353))
+while True:
+    question, asker = server.recvfrom(4096)
+    end = 12
+    while question[end]:
+        end += question[end] + 1
+    head = question[:2] + b'\\x81\\x83' + question[4:6] + bytes(6)
+    server.sendto(head + question[12:end + 5], asker)
+";
+
+/// For the edge on a node there are no names.
+#[derive(Debug)]
+pub(super) struct NoNames {
+    node: String,
+    server: Child,
+}
+
+impl NoNames {
+    pub(super) fn on(node: u8) -> Self {
+        let node = node.to_string();
+        let mut server = script("inside.sh", &[&node, EDGE, "python3", "-c", KNOWS_NOTHING]);
+        let server = server.stdin(Stdio::piped()).spawn().expect("a server of names");
+        let no_names = Self { node, server };
+        stdout(&mut no_names.rule("-I"));
+        no_names
+    }
+
+    fn rule(&self, action: &str) -> Command {
+        let rule = ["-d", "127.0.0.11", "-p", "udp", "--dport", "53", "-j", "REDIRECT"];
+        let head = [&*self.node, EDGE, "iptables", "-w", "-t", "nat", action, "OUTPUT"];
+        script("inside.sh", &[&head[..], &rule, &["--to-ports", "5353"]].concat())
+    }
+}
+
+impl Drop for NoNames {
+    fn drop(&mut self) {
+        let _ = self.rule("-D").status();
+        drop(self.server.stdin.take());
+        let _ = self.server.wait();
     }
 }

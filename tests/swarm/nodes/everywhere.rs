@@ -17,12 +17,17 @@ pub(super) struct Everywhere(Vec<(u8, Load)>);
 impl Everywhere {
     /// Starts on these nodes, for one host.
     pub(super) fn start(host: &str, nodes: &[u8]) -> Self {
+        Self::at(RATE, host, nodes)
+    }
+
+    /// The same at another rate.
+    pub(super) fn at(per_second: u32, host: &str, nodes: &[u8]) -> Self {
         let load = |&node: &u8| {
             let target = |address| Target { address, host: host.to_owned(), path: "/".to_owned() };
             let targets = addresses(node, 80).map(target).to_vec();
             // Longer than an edge lets a request wait for a replica.
             let timeout = Duration::from_secs(30);
-            (node, Load::start(Plan { timeout, ..Plan::mixed(targets, RATE) }))
+            (node, Load::start(Plan { timeout, ..Plan::mixed(targets, per_second) }))
         };
         Self(nodes.iter().map(load).collect())
     }

@@ -239,10 +239,8 @@ impl Use<'_> {
             if !self.again().await || asked {
                 // Half closed: the call ends in good order, asked or not.
                 drop(messages);
-                let last =
-                    timeout(PATIENCE, response.frame()).await?.ok_or("ended without status")??;
-                let status = last.into_trailers().map_err(|_| "a message too many")?;
-                status.get("grpc-status").ok_or("no status")?;
+                let body = timeout(PATIENCE, response.collect()).await??;
+                body.trailers().and_then(|status| status.get("grpc-status")).ok_or("no status")?;
                 return Ok(if asked { End::Asked("GOAWAY") } else { End::Stopped });
             }
             messages.send(message(number)).await?;

@@ -61,13 +61,18 @@ fn without_agents_nothing_fails_and_what_changed_meanwhile_is_taken_up_when_they
     assert_eq!(before, 404, "nobody could know of the new host");
 }
 
-/// Kills the edge's process on that node, and tells how long new connections then waited.
-fn kill_edge(node: u8) -> Duration {
+/// Kills the edge's process on that node.
+pub(super) fn kill_edge(node: u8) {
     let number = node.to_string();
     let find = ["pgrep", "--newest", "--full", "^/hiveway edge"];
     let process = stdout(&mut script("on.sh", &[&[&*number], &find[..]].concat()));
-    let killed = Instant::now();
     stdout(&mut script("on.sh", &[&number, "kill", "-KILL", &process]));
+}
+
+/// Kills it, and tells how long new connections then waited.
+fn time_without_edge(node: u8) -> Duration {
+    let killed = Instant::now();
+    kill_edge(node);
     let [address, _] = addresses(node, 80);
     loop {
         let answer = get_from(address, &format!("kept{node}.test"), "/");
@@ -96,7 +101,7 @@ fn the_only_managers_engine_stands_still_and_an_edge_that_is_killed_serves_on() 
         outcome.assert_nothing_failed("the only manager's engine frozen");
     }
     for node in [1, 2] {
-        let took = kill_edge(node);
+        let took = time_without_edge(node);
         eprintln!("edge on node {node} killed -> answers again: max {took:.0?}");
         assert!(took < Duration::from_secs(1), "{took:?} on node {node}");
     }
