@@ -9,7 +9,7 @@ COPY . .
 RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" --bin hiveway \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --target "$target" --example replica \
- && mkdir /out && cp "target/$target/release/hiveway" "target/$target/debug/examples/replica" /out
+ && mkdir -p -m 770 /out/lib/hiveway && cp "target/$target/release/hiveway" "target/$target/debug/examples/replica" /out
 
 FROM scratch AS replica
 COPY --from=build /out/replica /replica
@@ -19,6 +19,8 @@ ENTRYPOINT ["/replica"]
 
 FROM scratch AS hiveway
 COPY --from=build /out/hiveway /hiveway
+# /var/lib/hiveway: a new volume that is mounted there gets its owner and its mode.
+COPY --from=build --chown=65534:65534 /out/lib /var/lib
 # Nobody. The stack that mounts the Docker socket says otherwise, and why.
 USER 65534:65534
 ENTRYPOINT ["/hiveway"]

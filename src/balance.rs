@@ -60,6 +60,9 @@ pub struct Search<'s> {
     pub room: Option<usize>,
     /// Endpoints that are left out.
     pub tried: &'s [EndpointId],
+    /// Whether the request cannot be sent twice: then it is kept from endpoints that may be told to end
+    /// at any moment. They close idle connections, and what is on its way on one of them is lost.
+    pub once: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -68,7 +71,7 @@ impl<'s> Search<'s> {
     /// For an endpoint that is chosen by load alone.
     pub fn by(balance: &'s Balance, now: Timestamp) -> Self {
         let (wish, slow_start) = (Wish::default(), Duration::ZERO);
-        Self { balance, wish, slow_start, room: None, tried: &[], now }
+        Self { balance, wish, slow_start, room: None, tried: &[], once: false, now }
     }
 
     /// Whether an endpoint has room for one more request.
@@ -79,6 +82,7 @@ impl<'s> Search<'s> {
     fn finds(&self, endpoint: &Endpoint, wanted: Tier) -> bool {
         tier(endpoint, self.now) == Some(wanted)
             && self.has_room(endpoint)
+            && !(self.once && endpoint.health.is_about_to_end(self.now))
             && !self.tried.contains(&endpoint.id)
     }
 }

@@ -161,7 +161,7 @@ impl Drop for Known {
             knocking.abort();
         }
         // Its connections are closed by the next sweep; whoever has one finishes.
-        self.endpoint.health.set_draining(true);
+        self.endpoint.health.set_draining(true, clock::now());
     }
 }
 
@@ -337,7 +337,7 @@ impl Known {
             self.slot = member.slot;
         }
         self.task = member.task.or_else(|| self.task.take());
-        self.endpoint.health.set_draining(member.draining);
+        self.endpoint.health.set_draining(member.draining, clock::now());
         if **self.endpoint.name.load() != member.name {
             self.endpoint.name.store(Arc::new(member.name));
         }

@@ -49,6 +49,9 @@ pub use self::readiness::Readiness;
 /// came at once would only wait inside.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// The same where an earlier process of this edge has died: clients are waiting already.
+const SETTLING_AGAIN: Duration = Duration::from_millis(250);
+
 /// How often an edge without an inventory says why.
 const REMINDER: Duration = Duration::from_mins(1);
 
@@ -132,6 +135,8 @@ pub struct RunningEdge {
     own: Vec<Held>,
     /// The sockets that are left to the next edge at the end.
     left: Left,
+    /// How long the replicas of the first table are waited for.
+    settling: Duration,
     /// Where the role `sockets` would be.
     sockets: PathBuf,
 }
@@ -160,6 +165,7 @@ impl RunningEdge {
         let (listeners, watch) = with_certificates(config)?;
         let certificates = watch.as_ref().map(Watch::certificates).unwrap_or_default();
         let mut holder = Holder::at(&config.sockets.path);
+        let settling = if kept.is_empty() { SETTLING } else { SETTLING_AGAIN };
         let doors = binding::bind_all(&listeners, holder.ask(), kept, cores)?;
         let connections = intake::connections(config, listeners.len());
         let bound = binding::bound(&listeners, &doors, &connections);
@@ -175,8 +181,8 @@ impl RunningEdge {
             provider: provider.clone(),
             cores: handles,
         });
-        let description = describe(config, &bound, cores);
         Ok(Self {
+            description: describe(config, &bound, cores),
             proxy,
             listeners: bound,
             swaps: Arc::default(),
@@ -184,7 +190,6 @@ impl RunningEdge {
             watch,
             meter: Meter::find(config.limits.memory),
             provider,
-            description,
             discovery,
             accepting,
             workers: threads,
@@ -192,6 +197,7 @@ impl RunningEdge {
             following: Some(Following { holder, intake, listeners }),
             unheard,
             own,
+            settling,
             sockets: config.sockets.path.clone(),
         })
     }
@@ -296,7 +302,7 @@ impl RunningEdge {
                 }
             }
         };
-        let _ = timeout(SETTLING, reached).await;
+        let _ = timeout(self.settling, reached).await;
         // Before anybody is told that this edge serves. What fails, the cores complain of.
         self.unheard.drain(..).for_each(|it| drop(listener::listen(&it.socket)));
         self.accepting.send_replace(Accepting::Yes);
@@ -317,11 +323,11 @@ impl RunningEdge {
         info!(seconds, "draining");
         self.proxy.draining.store(true, Relaxed);
         self.discovery.wake_cores();
-        // The next edge has them too: who comes there now is better off with that one.
-        let _ = self.left.set(holding::held_at(self.sockets.clone()).await);
-        self.accepting.send_replace(Accepting::Leaving);
         // A load balancer in front learns of it by our health path, and others by DNS.
         sleep(drain.delay).await;
+        // Sockets that somebody else has by now are that one's. The role `sockets` may have them no longer:
+        // when a node is drained, it ends along with its edge.
+        let _ = self.left.set(holding::held_at(self.sockets.clone()).await);
         self.accepting.send_replace(Accepting::NoLonger);
         self.proxy.closing.store(true, Relaxed);
         self.discovery.wake_cores();

@@ -8,7 +8,9 @@
 pub mod checks;
 pub mod ejection;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::health::ejection::{Ejection, Entry, Failed, Phase, Siblings};
 use crate::spec::Eject;
@@ -96,7 +98,8 @@ pub struct Health {
     contact: AtomicU8,
     /// One of the `Word` values.
     word: AtomicU8,
-    draining: AtomicBool,
+    /// Since when it leaves the service, in microseconds; 0 if it does not.
+    draining_since: AtomicU64,
     /// Dials that have been without an answer for longer than the race allows.
     overdue_dials: AtomicU32,
     /// Dials in a row that timed out.
@@ -128,6 +131,11 @@ impl Word {
 /// One dial that times out may be a lost packet, which Linux repeats after 1 s; two in a row are not.
 const TIMEOUTS_UNTIL_DOWN: u32 = 2;
 
+/// When a process that leaves is told to end, counted from when that was seen: Swarm takes its name
+/// out of DNS, and two seconds later sends SIGTERM. It is seen up to 0.75 s late, and some processes
+/// take their time.
+const ABOUT_TO_END: Range<Duration> = Duration::from_millis(800)..Duration::from_millis(3500);
+
 impl Health {
     /// The state at a time.
     pub fn state(&self, now: Timestamp) -> State {
@@ -136,7 +144,7 @@ impl Health {
             Contact::NONE_YET => State::Pending,
             Contact::LOST => State::Down,
             _ if word == Word::AWAITED => State::Pending,
-            _ if self.draining.load(Relaxed) => State::Draining,
+            _ if self.is_draining() => State::Draining,
             // Before an ejection: a better word of the two would draw all requests to one that
             // failed, while every check fails for a wrong path.
             _ if word == Word::BAD => State::Unhealthy,
@@ -155,7 +163,13 @@ impl Health {
 
     /// Whether it leaves the service.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining_since.load(Relaxed) != 0
+    }
+
+    /// Whether it leaves the service, and its process is told to end at about this time.
+    pub fn is_about_to_end(&self, now: Timestamp) -> bool {
+        let since = self.draining_since.load(Relaxed);
+        since != 0 && ABOUT_TO_END.contains(&now.since(Timestamp::from_micros(since)))
     }
 
     /// Whether it accepts connections, as far as we know.
@@ -169,8 +183,11 @@ impl Health {
     }
 
     /// It leaves the service, or it has come back.
-    pub fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Relaxed);
+    pub fn set_draining(&self, draining: bool, now: Timestamp) {
+        let since = if draining { now.as_micros().max(1) } else { 0 };
+        if draining != self.is_draining() {
+            self.draining_since.store(since, Relaxed);
+        }
     }
 
     /// It counts as reached without a connection of ours: an earlier process had reached it.

@@ -86,6 +86,19 @@ pub fn reserve(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>
     Ok(sockets)
 }
 
+/// Whether nobody has this address in the network of this process. Port 0 is no address.
+pub fn is_free(address: SocketAddr) -> bool {
+    let probe = || {
+        // It does not share: whoever has the address is in its way.
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())
+    };
+    address.port() != 0 && probe().is_ok()
+}
+
 /// Lets clients connect. For a socket on which they can already this changes nothing.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod entry;
 pub mod error;
 pub mod exchange;
 pub mod failure;
+pub mod farewell;
 mod greeting;
 pub mod headers;
 pub mod http1;
@@ -203,7 +204,7 @@ impl Client {
                 match self.forward(request, &mut account, &deadline).await {
                     Ok(Forwarded::Streamed(response)) => (response, account),
                     Ok(Forwarded::Upgraded(response, tunnel)) => {
-                        tunnel.start(account);
+                        tunnel.start(account, Arc::clone(&self.core.proxy));
                         return response;
                     }
                     Err(error) => {

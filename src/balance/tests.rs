@@ -37,7 +37,7 @@ fn endpoints(states: &str) -> Vec<Arc<Endpoint>> {
         }
         match state {
             's' => endpoint.health.dial_overdue(),
-            'd' => endpoint.health.set_draining(true),
+            'd' => endpoint.health.set_draining(true, NOW),
             'x' => drop(endpoint.health.refused()),
             'e' => eject(&endpoint, NOW),
             'o' => eject(&endpoint, Timestamp::START),

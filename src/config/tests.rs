@@ -51,20 +51,37 @@ fn without_a_file_an_edge_listens_on_80() {
     assert_eq!(config.dns.server, Some("127.0.0.11:53".parse().unwrap()));
 }
 
-#[test]
-fn the_stack_adds_a_listener_for_temporal_and_keeps_the_one_for_the_web() {
-    let stack = include_str!("../../docker-stack.yml");
+/// What the variables of a stack file say, of all its services together.
+fn of_stack(stack: &str) -> Config {
     let variables = stack.lines().filter_map(|line| line.trim().split_once(": "));
     let variables = variables.filter(|(name, _)| name.starts_with("HIVEWAY_"));
     let variables: Vec<_> =
         variables.map(|(name, value)| format!("{name}={}", value.trim_matches('"'))).collect();
-    let config = good("", &variables.join("\n"), "");
+    good("", &variables.join("\n"), "")
+}
+
+#[test]
+fn the_stacks_add_a_listener_for_temporal_and_keep_those_for_the_web() {
+    let single = of_stack(include_str!("../../docker-stack.single.yml"));
+    let whole = of_stack(include_str!("../../docker-stack.yml"));
     let listener = |it: &Listener| (it.name.clone(), it.address.to_string(), it.default);
-    let listeners: Vec<_> = config.listeners.iter().map(listener).collect();
+    let listeners = |config: &Config| config.listeners.iter().map(listener).collect::<Vec<_>>();
+    let written = |(name, at, default): (&str, &str, bool)| (name.into(), at.into(), default);
     let expected = [("temporal", "[::]:7233", false), ("web", "[::]:80", true)];
-    assert_eq!(listeners, expected.map(|(name, at, default)| (name.into(), at.into(), default)));
-    let streams: Vec<_> = config.listeners.iter().map(|it| it.max_streams).collect();
-    assert_eq!(streams, [10_000, 1000]);
+    assert_eq!(listeners(&single), expected.map(written));
+    let tls = ("websecure", "[::]:443", true);
+    assert_eq!(
+        listeners(&whole),
+        expected.into_iter().chain([tls]).map(written).collect::<Vec<_>>()
+    );
+    for config in [single, whole] {
+        let streams = config.listeners.iter().map(|it| it.max_streams);
+        assert!(streams.eq(config.listeners.iter().map(|it| if it.default {
+            1000
+        } else {
+            10_000
+        })));
+    }
 }
 
 #[test]

@@ -46,7 +46,9 @@ pub(super) fn bind_all(
         let fit = |it: &mut Held| it.fits(&listener.name, listener.address);
         let shared: Vec<Held> = held.extract_if(.., fit).collect();
         let mut own: Vec<Held> = kept.extract_if(.., fit).collect();
-        if shared.is_empty() && own.is_empty() {
+        // Sockets that come from another network leave the address free in this one, where callers
+        // within the Swarm look for the edge.
+        if own.is_empty() && (shared.is_empty() || listener::is_free(listener.address)) {
             own = match bind(listener, cores) {
                 Ok(bound) => bound,
                 // What the role holds is served all the same.

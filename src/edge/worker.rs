@@ -25,8 +25,6 @@ use crate::proxy::{Core, Proxy};
 pub(super) enum Accepting {
     NotYet,
     Yes,
-    /// Not on sockets that the role `sockets` has as well: who comes there is the next edge's.
-    Leaving,
     NoLonger,
     /// Every connection is over, or its time is.
     Ended,
@@ -103,12 +101,9 @@ pub(super) async fn serve(
     listener::listen(&socket)?;
     let socket = TcpListener::from_std(socket)?;
     let stop = async move {
-        let _ = accepts.wait_for(|now| *now >= Accepting::Leaving).await;
-        if left.get().is_some_and(|left| left.contains(&inode)) {
-            return false;
-        }
         let _ = accepts.wait_for(|now| *now >= Accepting::NoLonger).await;
-        true
+        // Who waits in a socket that the role `sockets` has as well is the next edge's.
+        !left.get().is_some_and(|left| left.contains(&inode))
     };
     listener::accept(core, socket, options, connections, stop).await;
     Ok(())

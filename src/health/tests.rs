@@ -55,7 +55,7 @@ impl Player {
             "check-fail" => return checks.failed(health, &active, at),
             "awaits" => health.await_check(),
             "unchecked" => health.forget_checks(),
-            "draining" => health.set_draining(true),
+            "draining" => health.set_draining(true, at),
             _ => assert_eq!(event, "look"),
         }
         None
@@ -389,4 +389,19 @@ fn pauses_between_checks_follow_state_and_traffic_and_vary_by_a_fifth() {
     assert_eq!(pause(true, 20), 30_000);
     health.await_check();
     assert_eq!([pause(false, 20), pause(true, 20)], [250, 250]);
+}
+
+#[test]
+fn it_is_about_to_end_around_the_time_at_which_swarm_tells_it_to() {
+    let health = Health::default();
+    let after = |millis| Timestamp::from_micros(60_000_000) + Duration::from_millis(millis);
+    let told = |at: Timestamp| health.is_about_to_end(at);
+    assert!(!told(after(2000)), "it does not leave");
+    health.set_draining(true, after(0));
+    // To be told again changes nothing.
+    health.set_draining(true, after(600));
+    let expected = [(0, false), (700, false), (1250, true), (2000, true), (3600, false)];
+    assert_eq!(expected.map(|(millis, _)| (millis, told(after(millis)))), expected);
+    health.set_draining(false, after(2000));
+    assert!(!told(after(2000)));
 }

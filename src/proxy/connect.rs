@@ -59,8 +59,9 @@ impl Picked {
 
 impl Core {
     /// A connection for a request of this route, to an endpoint as it wishes and that it has not
-    /// tried, if there is one. Nothing of the request is sent yet: whatever fails here is free. `may_borrow` says
-    /// whether another core's connection will do.
+    /// tried, if there is one. Nothing of the request is sent yet: whatever fails here is free.
+    /// `repeatable` says whether it may be sent again if it breaks: then another core's connection
+    /// will do, and so will an endpoint that is about to end.
     ///
     /// # Errors
     /// If there is none within `timeout.queue`, or nobody may wait for one.
@@ -69,11 +70,11 @@ impl Core {
         route: &Arc<Route>,
         wish: Wish,
         tried: &[EndpointId],
-        may_borrow: bool,
+        repeatable: bool,
     ) -> Result<Connected, ProxyError> {
         let now = clock::now();
-        let borrow = if may_borrow { Borrow::Sparingly } else { Borrow::Never };
-        let picked = Self::pick(route, wish, tried, now);
+        let borrow = if repeatable { Borrow::Sparingly } else { Borrow::Never };
+        let picked = Self::pick(route, wish, tried, !repeatable, now);
         if let Some(Picked { endpoint, .. }) = &picked
             && let Some(connection) = self.pooled(route, endpoint, borrow, now)
             && let Some(picked) = picked
@@ -81,16 +82,22 @@ impl Core {
             return Ok(picked.with(connection));
         }
         // Boxed, so that the common way does not carry the other one's state around.
-        Box::pin(self.connect_slowly(route, wish, tried, may_borrow, picked)).await
+        Box::pin(self.connect_slowly(route, wish, tried, repeatable, picked)).await
     }
 
-    fn pick(route: &Route, wish: Wish, tried: &[EndpointId], now: Timestamp) -> Option<Picked> {
-        let endpoint = Self::pick_any(route, wish, tried, now)?;
+    fn pick(
+        route: &Route,
+        wish: Wish,
+        tried: &[EndpointId],
+        once: bool,
+        now: Timestamp,
+    ) -> Option<Picked> {
+        let endpoint = Self::pick_any(route, wish, tried, once, now)?;
         if let Ok(probation) = endpoint.enter(now) {
             return Some(Picked { endpoint, probation });
         }
         // Somebody was faster to try it: from now on it is fallen back on only.
-        let endpoint = Self::pick_any(route, wish, tried, now)?;
+        let endpoint = Self::pick_any(route, wish, tried, once, now)?;
         let probation = endpoint.enter(now).ok().flatten();
         Some(Picked { endpoint, probation })
     }
@@ -100,12 +107,13 @@ impl Core {
         route: &Route,
         wish: Wish,
         tried: &[EndpointId],
+        once: bool,
         now: Timestamp,
     ) -> Option<Arc<Endpoint>> {
         let upstream = &route.upstream;
         let endpoints = upstream.endpoints();
         let pick = |tried| {
-            let search = search(route, wish, tried, now);
+            let search = Search { once, ..search(route, wish, tried, now) };
             // Making a generator costs less than sharing one.
             let mut rng = fastrand::Rng::new();
             let turn = || upstream.next_turn();
@@ -143,7 +151,7 @@ impl Core {
         route: &Arc<Route>,
         wish: Wish,
         tried: &[EndpointId],
-        may_borrow: bool,
+        repeatable: bool,
         mut chosen: Option<Picked>,
     ) -> Result<Connected, ProxyError> {
         let started = clock::now();
@@ -153,11 +161,12 @@ impl Core {
             let now = clock::now();
             let left = limit.saturating_sub(now.since(started));
             // Who was chosen stays chosen: in turns, nobody is passed over for want of a connection.
-            let Some(picked) = chosen.take().or_else(|| Self::pick(route, wish, tried, now)) else {
-                self.wait_for_endpoint(route, wish, tried, left).await?;
+            let pick = || Self::pick(route, wish, tried, !repeatable, now);
+            let Some(picked) = chosen.take().or_else(pick) else {
+                self.wait_for_endpoint(route, wish, tried, !repeatable, left).await?;
                 continue;
             };
-            let may_borrow = may_borrow && is_full(route, &picked.endpoint);
+            let may_borrow = repeatable && is_full(route, &picked.endpoint);
             let borrow = if may_borrow { Borrow::Freely } else { Borrow::Never };
             if let Some(connection) = self.pooled(route, &picked.endpoint, borrow, now) {
                 return Ok(picked.with(connection));
@@ -179,6 +188,7 @@ impl Core {
         route: &Route,
         wish: Wish,
         tried: &[EndpointId],
+        once: bool,
         left: Duration,
     ) -> Result<(), ProxyError> {
         let upstream = &route.upstream;
@@ -191,7 +201,7 @@ impl Core {
         // From here on neither is missed; look once more before waiting for them.
         arrival.as_mut().enable();
         room.as_mut().enable();
-        if Self::pick_any(route, wish, tried, clock::now()).is_some() {
+        if Self::pick_any(route, wish, tried, once, clock::now()).is_some() {
             return Ok(());
         }
         let accepts = |endpoint: &Arc<Endpoint>| endpoint.health.state(clock::now()).accepts();
@@ -199,13 +209,17 @@ impl Core {
             upstream.doubts.notify_one();
             return timeout(left, arrival).await.map_err(|_| ProxyError::NoEndpoint);
         }
-        // All of them are full.
+        // All of them are full, or about to end.
         let nap = left.min(LOOK_AGAIN);
         tokio::select! {
             biased;
             () = room => Ok(()),
             () = arrival => Ok(()),
-            () = sleep(nap) => if left > nap { Ok(()) } else { Err(ProxyError::ReplicasFull) },
+            () = sleep(nap) => match route.policy().limits.connections {
+                _ if left > nap => Ok(()),
+                Some(_) => Err(ProxyError::ReplicasFull),
+                None => Err(ProxyError::NoEndpoint),
+            },
         }
     }
 
@@ -252,7 +266,7 @@ impl Core {
     }
 
     fn pick_other(route: &Route, wish: Wish, excluded: &[EndpointId]) -> Option<Picked> {
-        let picked = Self::pick(route, wish, excluded, clock::now())?;
+        let picked = Self::pick(route, wish, excluded, true, clock::now())?;
         (!excluded.contains(&picked.endpoint.id)).then_some(picked)
     }
 
@@ -331,7 +345,8 @@ fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timest
     let policy = route.policy();
     let streams = if route.upstream.key.protocol.is_http2() { STREAMS_PER_CONNECTION } else { 1 };
     let room = policy.limits.connections.map(|most| most.saturating_mul(streams));
-    Search { balance: &policy.balance, wish, slow_start: policy.slow_start, room, tried, now }
+    let slow_start = policy.slow_start;
+    Search { balance: &policy.balance, wish, slow_start, room, tried, once: false, now }
 }
 
 /// Whether no further connection may be made to an endpoint.

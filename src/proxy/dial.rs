@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -34,6 +35,11 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 /// gRPC error details travel in trailers and are long.
 const HEADER_LIST: u32 = 64 << 10;
+
+/// For the replica's kernel to acknowledge what it is sent (RFC 5482). Others' streams are on the same
+/// connection: a replica may stand still for a while and not read, which the kernel does not tell from
+/// a lost node.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Why there is no connection. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +91,8 @@ pub async fn http2(
     open: OpenConnection,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     let stream = connect(upstream, endpoint, limit).await?;
+    // Without it a lost node is noticed later.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let greeted = timeout(limit, greet(stream, open, signals)).await;
     let greeted = greeted.unwrap_or(Err(DialError::TimedOut));
     let transition = match &greeted {

@@ -121,7 +121,7 @@ impl Outgoing {
                 return self.unsent <= MOST_UNSENT && self.upload.can_begin_anew();
             }
             Failure::Client(_) | Failure::Malformed => return false,
-            Failure::Reset | Failure::Stale => RetryOn::Reset,
+            Failure::Reset | Failure::Silent | Failure::Stale => RetryOn::Reset,
             Failure::Timeout => RetryOn::Timeout,
         };
         self.may_run_twice(wanted, route)
@@ -191,8 +191,8 @@ impl Core {
     ) -> Result<Answer, ProxyError> {
         route.upstream.retry_budget.earn(route.policy().retry.budget_percent);
         loop {
-            let may_borrow = outgoing.repeatable;
-            let connected = self.connect(route, outgoing.wish, &outgoing.tried, may_borrow).await?;
+            let Outgoing { wish, repeatable, tried, .. } = &*outgoing;
+            let connected = self.connect(route, *wish, tried, *repeatable).await?;
             let Connected { endpoint, connection, probation } = connected;
             let in_flight = endpoint.start_request();
             outgoing.tried.push(endpoint.id);

@@ -18,6 +18,8 @@ pub enum Failure {
     NotProcessed,
     /// The connection broke. The request may have run.
     Reset,
+    /// The replica's machine acknowledges nothing: it is gone, or the way to it. The request may have run.
+    Silent,
     /// A connection that had been used before ended without a byte of a response: most likely the
     /// replica had closed it as idle. The request may have run all the same.
     Stale,
@@ -47,6 +49,7 @@ impl Failure {
         match self {
             Self::NotProcessed => "refused",
             Self::Reset => "reset",
+            Self::Silent => "silent",
             Self::Stale => "stale",
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
@@ -54,18 +57,10 @@ impl Failure {
         }
     }
 
-    /// Whether it tells anything about the replica's health.
-    pub const fn is_replicas_fault(self) -> bool {
-        match self {
-            Self::Reset | Self::Malformed | Self::Timeout => true,
-            Self::NotProcessed | Self::Stale | Self::Client(_) => false,
-        }
-    }
-
     /// What the client is told, if the request does not go again.
     pub const fn error(self) -> ProxyError {
         match self {
-            Self::NotProcessed | Self::Reset | Self::Stale => ProxyError::Reset,
+            Self::NotProcessed | Self::Reset | Self::Silent | Self::Stale => ProxyError::Reset,
             Self::Malformed => ProxyError::BadResponse,
             Self::Timeout => ProxyError::ResponseTimeout,
             Self::Client(error) => error,

@@ -8,10 +8,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, request};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
@@ -33,6 +35,13 @@ const READ_MUCH: usize = 64 << 10;
 /// What is read of it in one step of a turn: others have theirs after 256 KiB.
 const BYTES_OF_A_STEP: usize = 2 << 10;
 
+/// For the replica's kernel to acknowledge a request. It does so within milliseconds however busy the
+/// replica is; a lost node never does, and Linux would repeat for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+/// Bytes of a body that a replica's kernel takes without the replica. For a longer one silence may mean
+/// that the replica takes its time, which the kernel would not tell from a lost node.
+const TAKEN_AT_ONCE: u64 = 16 << 10;
+
 /// A connection for one request at a time.
 #[derive(Debug)]
 pub struct Http1 {
@@ -52,6 +61,8 @@ pub struct Http1 {
     framing: Framing,
     /// Whether it can take no request after this one.
     spoiled: bool,
+    /// Whether it breaks after [`UNACKNOWLEDGED`].
+    watched: bool,
     open: OpenConnection,
 }
 
@@ -88,6 +99,7 @@ impl Http1 {
             sending: Sending::default(),
             framing: Framing::Length(0),
             spoiled: false,
+            watched: false,
             open,
         }
     }
@@ -105,7 +117,19 @@ impl Http1 {
     /// Begins to send a request; `lines` are fields besides those of `head`. What follows is [`Self::poll_head`].
     pub fn start(&mut self, head: &request::Parts, lines: &[u8], body: UploadBody) {
         self.requests = self.requests.saturating_add(1);
+        self.watch(body.size_hint().upper().is_some_and(|bytes| bytes <= TAKEN_AT_ONCE));
         self.sending.start(head, lines, body);
+    }
+
+    /// Lets the kernel break the connection if a request is not acknowledged (RFC 5482), or not.
+    fn watch(&mut self, watched: bool) {
+        if let (true, Socket::Whole(socket)) = (watched != self.watched, &self.socket) {
+            let limit = watched.then_some(UNACKNOWLEDGED);
+            // Without it a lost node is noticed later.
+            if SockRef::from(socket).set_tcp_user_timeout(limit).is_ok() {
+                self.watched = watched;
+            }
+        }
     }
 
     /// Sends the request and reads the head of the response.
@@ -137,6 +161,9 @@ impl Http1 {
             }
             match ready!(self.poll_read(cx)) {
                 Ok(read) if read > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Poll::Ready(Err(Failure::Silent));
+                }
                 Ok(_) | Err(_) => return Poll::Ready(Err(self.broken())),
             }
         }
@@ -230,7 +257,8 @@ impl Http1 {
     }
 
     /// The connection behind a 101.
-    pub fn into_upgraded(self) -> Option<Upgraded> {
+    pub fn into_upgraded(mut self) -> Option<Upgraded> {
+        self.watch(false);
         let Socket::Whole(socket) = self.socket else {
             return None;
         };

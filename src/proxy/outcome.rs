@@ -33,6 +33,8 @@ enum Says {
     Ill,
     /// By breaking off, or by silence: which says nothing if this core stood still meanwhile.
     Broken,
+    /// Its machine does not even acknowledge, as when a dial is not answered.
+    Silent,
     Nothing,
 }
 
@@ -61,7 +63,11 @@ impl Verdict {
 
     /// By the reason why there is no response, or no end of one.
     pub const fn of_failure(failure: Failure) -> Self {
-        let says = if failure.is_replicas_fault() { Says::Broken } else { Says::Nothing };
+        let says = match failure {
+            Failure::Silent => Says::Silent,
+            Failure::Reset | Failure::Malformed | Failure::Timeout => Says::Broken,
+            Failure::NotProcessed | Failure::Stale | Failure::Client(_) => Says::Nothing,
+        };
         Self { word: failure.word(), says }
     }
 }
@@ -153,11 +159,12 @@ impl Core {
         let says = if is_excused { Says::Nothing } else { verdict.says };
         let is_well = match says {
             Says::Well => Some(true),
-            Says::Ill | Says::Broken => Some(false),
+            Says::Ill | Says::Broken | Says::Silent => Some(false),
             Says::Nothing => None,
         };
         endpoint.counters.of(self.index).count(verdict.word, is_well);
         let transition = match is_well {
+            Some(false) if says == Says::Silent => endpoint.health.dial_timed_out(),
             Some(true) => endpoint.health.succeeded(sent),
             Some(false) => self.eject(route, endpoint, verdict.word, sent),
             None => None,

@@ -1,5 +1,6 @@
 //! From a replica's response to the client's: a stream, a gRPC call, or a tunnel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::STRICT_TRANSPORT_SECURITY;
@@ -8,6 +9,7 @@ use http::{Response, StatusCode, Version};
 use crate::affinity::Wish;
 use crate::deadline::Deadline;
 use crate::grpc::Code;
+use crate::proxy::Proxy;
 use crate::proxy::account::Account;
 use crate::proxy::admission::Target;
 use crate::proxy::answer;
@@ -44,11 +46,11 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Joins them; the account is settled at the end.
-    pub fn start(self, mut account: Account) {
+    pub fn start(self, mut account: Account, proxy: Arc<Proxy>) {
         account.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
         let Self { wanted, replica, in_flight, deadline, idle } = self;
         tokio::spawn(async move {
-            upgrade::join(wanted, replica, account, deadline, idle).await;
+            upgrade::join(wanted, replica, account, deadline, idle, &proxy).await;
             drop(in_flight);
         });
     }

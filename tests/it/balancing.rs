@@ -97,7 +97,7 @@ async fn the_sessions_of_a_replica_that_leaves_move_before_it_is_gone() {
     let ingress = Ingress::start([service("shop", "hiveway.sticky=sid", &replicas)]).await;
     let first = ask(&ingress, "").await;
     let left = if who(&first) == "one" { one.address } else { two.address };
-    ingress.endpoint(left).unwrap().health.set_draining(true);
+    ingress.endpoint(left).unwrap().health.set_draining(true, hiveway::clock::now());
     let moved = ask(&ingress, &format!("Cookie: {}", session(&first).unwrap())).await;
     assert_ne!(who(&moved), who(&first));
     assert!(session(&moved).is_some());

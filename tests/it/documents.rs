@@ -69,7 +69,7 @@ fn the_labels_of_every_example_are_right() {
 /// Whether the stack file and the Dockerfile start what exists.
 #[test]
 fn the_stack_runs_commands_that_exist() {
-    let stack = read("docker-stack.yml");
+    let stack = read("docker-stack.single.yml");
     assert!(stack.contains(r#"command: ["edge"]"#), "{stack}");
     assert!(stack.contains(r#"["CMD", "/hiveway", "healthcheck"]"#), "{stack}");
 }

@@ -35,6 +35,7 @@ mod replicas;
 mod saved;
 mod sockets;
 mod supervision;
+mod stack_files;
 mod support;
 mod tls;
 mod upgrades;

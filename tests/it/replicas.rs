@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::support::{Ingress, Origin, Wire, get, soon};
+use crate::support::{Ingress, Origin, Wire, get, service, soon};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -132,7 +132,8 @@ async fn connections_for_two(answer: &'static str) -> usize {
         }
     })
     .await;
-    let ingress = Ingress::before(origin.address).await;
+    let labels = "hiveway.path=/ hiveway.keepalive.idle=1m";
+    let ingress = Ingress::start([service("shop", labels, &[origin.address])]).await;
     // The edge has knocked before.
     let before = connections.load(SeqCst);
     for _ in 0..2 {

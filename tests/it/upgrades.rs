@@ -196,3 +196,37 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
     let ingress = Ingress::before(origin.address).await;
     check(&ingress, "a", "/", "502 502 Bad Gateway (bad_response)").await;
 }
+
+#[tokio::test]
+async fn a_web_socket_is_asked_to_go_when_the_edge_is_to_end() {
+    /// A message of five bytes, from a server.
+    const HELLO: &str = "\u{2}\u{5}hello";
+    let origin = Origin::scripted(|mut wire| async move {
+        if wire.next_head().await.is_some() {
+            // Half a message, so that the farewell has to wait for the other half.
+            wire.write(format!("{SWITCHING}{}", &HELLO[..4])).await;
+            let go = wire.until("!").await;
+            assert_eq!(go.as_deref(), Some("!"));
+            wire.write(&HELLO[4..]).await;
+            // What comes after the farewell nobody is told.
+            let closed = wire.until("bye").await;
+            wire.write("too late").await;
+            assert_eq!(closed.as_deref(), Some("bye"));
+        }
+    })
+    .await;
+    let services = [service("shop", "hiveway.path=/", &[origin.address])];
+    let mut ingress = Ingress::with_options("drain.delay=0s drain.timeout=10s", services).await;
+    let mut client = upgraded(&ingress).await;
+    assert_eq!(client.exactly(4).await, HELLO[..4]);
+    ingress.stop();
+    eventually("it drains", || ingress.readiness.obstacle() == Some("draining")).await;
+    // Longer than clients may be asked to go in.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    client.write("!").await;
+    assert_eq!(client.exactly(HELLO.len() - 4).await, HELLO[4..]);
+    assert!(!ingress.has_ended(), "the client has not answered yet");
+    client.write("bye").await;
+    assert_eq!(client.rest_of_bytes().await, [0x88, 2, 0x03, 0xe9]);
+    ingress.ended().await;
+}

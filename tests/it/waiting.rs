@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hiveway::clock;
 
-use crate::support::{Deserted, Ingress, Origin, check, eventually, get, service, swarm_service};
+use crate::support::{
+    Deserted, Ingress, Origin, check, eventually, get, send, service, swarm_service,
+};
 
 /// Waits until that many requests wait for a replica of the shop.
 async fn waiting(ingress: &Ingress, requests: u64) {
@@ -87,6 +89,27 @@ async fn a_replica_that_leaves_is_the_last_resort() {
     ingress.announce(tasks(port, 1, &[(ONE, false)])).await;
     eventually("it drains", || ingress.state(leaving.address) == "draining").await;
     check(&ingress, "a", "/", "200 leaving: GET /").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_repeated_is_not_sent_to_a_replica_that_is_about_to_be_told_to_end() {
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    let leaving = Origin::named("leaving").await;
+    let port = leaving.address.port();
+    let ingress = Ingress::start(tasks(port, 1, &[(ONE, true)])).await;
+    ingress.announce(tasks(port, 1, &[(ONE, false)])).await;
+    let endpoint = ingress.endpoint(leaving.address).unwrap();
+    eventually("its end is near", || endpoint.health.is_about_to_end(clock::now())).await;
+    check(&ingress, "a", "/", "200 leaving: GET /").await;
+    let posts = || leaving.requests().iter().filter(|head| head.starts_with("POST")).count();
+    let post = send(&ingress, POST);
+    let (reply, ()) = tokio::join!(post, async {
+        waiting(&ingress, 1).await;
+        assert_eq!(posts(), 0);
+    });
+    // Nobody else has come, and it was not told after all.
+    assert_eq!(reply.to_string(), "200 leaving: POST /");
+    assert!(!endpoint.health.is_about_to_end(clock::now()));
 }
 
 #[tokio::test]

@@ -11,12 +11,21 @@ use crate::lab::{lab_root, stdout, wait_for};
 ///
 /// If it fails, with all that it said.
 pub(crate) fn docker(args: &[&str]) -> String {
-    stdout(command().args(args))
+    docker_on(1, args)
+}
+
+/// As [`docker`], asked of the engine of another node.
+pub(crate) fn docker_on(node: u8, args: &[&str]) -> String {
+    stdout(command_on(node).args(args))
 }
 
 fn command() -> Command {
+    command_on(1)
+}
+
+fn command_on(node: u8) -> Command {
     let mut command = Command::new("docker");
-    let socket = lab_root().join("1/docker.sock");
+    let socket = lab_root().join(format!("{node}/docker.sock"));
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
     command
 }
@@ -64,6 +73,11 @@ impl Service {
         self.args(&["--publish", &publish, "--constraint", "node.hostname==node1"])
     }
 
+    /// Only on that node.
+    pub(crate) fn on_node(self, node: u8) -> Self {
+        self.args(&["--constraint", &format!("node.hostname==node{node}")])
+    }
+
     /// So many replicas.
     pub(crate) fn replicas(mut self, count: u32) -> Self {
         self.replicas = Some(count);
@@ -95,7 +109,7 @@ impl Service {
             command.args(["--network", network]);
         }
         stdout(command.args(&self.args).arg("replica:latest"));
-        Deployed { name: self.name }
+        Deployed { name: self.name, stays: false }
     }
 }
 
@@ -103,12 +117,18 @@ impl Service {
 #[derive(Debug)]
 pub(crate) struct Deployed {
     name: String,
+    stays: bool,
 }
 
 impl Deployed {
     /// A service that was made by other means, to be removed like the others.
     pub(crate) fn named(name: &str) -> Self {
-        Self { name: name.to_owned() }
+        Self { name: name.to_owned(), stays: false }
+    }
+
+    /// A service of a stack, which is there for other tests, too.
+    pub(crate) fn of_stack(name: &str) -> Self {
+        Self { name: name.to_owned(), stays: true }
     }
 
     /// `docker service update ARGS...`; returns when Docker has taken the order.
@@ -130,7 +150,7 @@ impl Deployed {
     /// Waits until exactly so many tasks run, and healthily.
     pub(crate) fn wait_running(&self, count: usize) {
         let what = format!("{count} running tasks of {}", self.name);
-        wait_for(&what, Duration::from_secs(60), || (self.running() == count).then_some(()));
+        wait_for(&what, Duration::from_mins(1), || (self.running() == count).then_some(()));
     }
 
     /// How many tasks run, those that are being stopped included.
@@ -148,7 +168,7 @@ impl Deployed {
     pub(crate) fn wait_updated(&self) {
         let format = "{{with .UpdateStatus}}{{.State}}{{end}}";
         let what = format!("the update of {}", self.name);
-        wait_for(&what, Duration::from_secs(120), || {
+        wait_for(&what, Duration::from_mins(2), || {
             let state = docker(&["service", "inspect", "--format", format, &self.name]);
             assert!(matches!(state.as_str(), "updating" | "completed" | ""), "{what}: {state}");
             (state == "completed").then_some(())
@@ -163,6 +183,9 @@ impl Deployed {
 
 impl Drop for Deployed {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         // A test that failed because the service is gone must not fail again here.
         let _ = command().args(["service", "rm", &self.name]).output();
     }

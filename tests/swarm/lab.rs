@@ -1,17 +1,21 @@
 //! The lab that the tests run in: where it is, its scripts, and waiting for what becomes true.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hiveway::keys::{AgentSecret, KEY_LENGTH};
+
 use crate::docker::docker;
 
-/// The stack that serves, and the service in it that does.
+/// The stack that serves, the service in it that does, and the one that tells what to serve.
 const STACK: &str = "hiveway";
 pub(crate) const EDGE: &str = "hiveway_edge";
+pub(crate) const AGENT: &str = "hiveway_agent";
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
@@ -85,7 +89,7 @@ pub(crate) fn require_lab() {
     });
 }
 
-/// Makes sure that an edge serves: deploys `docker-stack.yml` if that is not done yet.
+/// Makes sure that an edge serves: deploys `docker-stack.single.yml` if that is not done yet.
 ///
 /// # Panics
 ///
@@ -95,9 +99,31 @@ pub(crate) fn require_edge() {
     static ONCE: Once = Once::new();
     require_lab();
     ONCE.call_once(|| {
-        deploy(STACK, "docker-stack.yml");
-        wait_for("the edge to be ready", Duration::from_secs(60), || admin("/readyz").map(|_| ()));
+        deploy(STACK, "docker-stack.single.yml");
+        wait_for("the edge to be ready", Duration::from_mins(1), || admin("/readyz").map(|_| ()));
     });
+}
+
+/// Deploys the whole stack, with secrets of its own.
+pub(crate) fn deploy_whole_stack() {
+    let [agents, edges] =
+        ["hiveway-agent", "hiveway-edge"].map(|name| lab_root().join("1").join(name));
+    if !edges.exists() {
+        let mut random = [0; KEY_LENGTH];
+        fastrand::fill(&mut random);
+        let secret = AgentSecret::new(random).expect("a secret");
+        for (file, text) in [(agents, secret.to_text()), (edges, secret.edge().to_text())] {
+            fs::write(&file, text).expect("a secret in the lab's directory");
+            let name = file.file_name().and_then(|name| name.to_str()).expect("its name");
+            docker(&["secret", "create", name, file.to_str().expect("the lab's path is text")]);
+        }
+    }
+    deploy(STACK, "docker-stack.yml");
+}
+
+/// The edges' secret in the whole stack.
+pub(crate) fn edges_secret() -> String {
+    fs::read_to_string(lab_root().join("1/hiveway-edge")).expect("the edges' secret")
 }
 
 /// Deploys a stack file of this repository.
@@ -111,8 +137,14 @@ pub(crate) fn deploy(stack: &str, file: &str) {
 ///
 /// The port is not published. The question is asked from within the edge's own network.
 pub(crate) fn admin(path: &str) -> Option<String> {
+    admin_of(1, path)
+}
+
+/// As [`admin`], of the edge on another node.
+pub(crate) fn admin_of(node: u8, path: &str) -> Option<String> {
     let url = format!("http://127.0.0.1:9400{path}");
-    let args = ["1", EDGE, "curl", "--silent", "--fail", "--max-time", "5", &url];
+    let node = node.to_string();
+    let args = [&node, EDGE, "curl", "--silent", "--fail", "--max-time", "5", &url];
     let output = script("inside.sh", &args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

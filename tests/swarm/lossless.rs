@@ -33,7 +33,7 @@ fn a_minute_without_any_change_loses_nothing_although_replicas_close_idle_connec
     wait_replicas("quiet.test", 2);
     // Slow enough that most connections to the replicas grow idle before they are used again.
     let plan = Plan::mixed(vec![target("quiet.test")], 2);
-    let report = Load::start(Plan { duration: Some(Duration::from_secs(60)), ..plan }).wait();
+    let report = Load::start(Plan { duration: Some(Duration::from_mins(1)), ..plan }).wait();
     assert_nothing_lost("a quiet minute", &report.unwrap());
 }
 

@@ -4,12 +4,14 @@
 //!
 //! ```sh
 //! lab/up.sh 1 && lab/images.sh && cargo build --test swarm --message-format short
-//! lab/client.sh target/debug/deps/swarm-... --test-threads=1
+//! lab/client.sh target/debug/deps/swarm-... --test-threads=1 --skip nodes::
 //! lab/down.sh
 //! ```
 //!
-//! The tests share one Swarm and one edge, and run one after the other. Each removes the services
-//! that it made, also when it fails. No routing mesh and no VIP is used here.
+//! Those of `nodes` want the whole stack, on a lab of three nodes of its own (`lab/up.sh 3 1`, and the
+//! filter `nodes::`); the others one node with `docker-stack.single.yml`. The tests share one Swarm,
+//! and run one after the other. Each removes the services that it made, also when it fails. No
+//! routing mesh and no VIP is used here.
 
 #![cfg(test)]
 #![expect(
@@ -33,5 +35,7 @@ mod lab;
 mod counting;
 mod idle;
 mod lossless;
+mod nodes;
+mod single;
 mod timing;
 mod workshop;

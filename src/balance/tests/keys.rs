@@ -98,7 +98,7 @@ fn a_session_stays_with_its_slot_until_that_takes_no_requests() {
     assert_eq!(picked(&search), "2");
     endpoints[1].health.overdue_dial_ended();
     assert_eq!(picked(&Search { tried: &[endpoints[1].id], ..search.clone() }), "13");
-    endpoints[1].health.set_draining(true);
+    endpoints[1].health.set_draining(true, NOW);
     assert_eq!(picked(&search), "13");
     search.wish.key = Some(Key::of(b"203.0.113.7"));
     assert_eq!(picked(&search).len(), 1, "by its key it moves once");

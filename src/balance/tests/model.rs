@@ -324,7 +324,7 @@ impl Real {
             }
             Event::CheckPassed => drop(self.checks[at].passed(health, &check)),
             Event::CheckFailed => drop(self.checks[at].failed(health, &check, time(now))),
-            Event::Draining(draining) => health.set_draining(draining),
+            Event::Draining(draining) => health.set_draining(draining, time(now)),
             Event::Wait(_) => {}
         }
     }
