@@ -28,8 +28,15 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// `Host` field.
     pub(crate) host: String,
-    /// Path of a GET, ending in `/`; a POST goes to `echo` below it.
+    /// Path of a GET. If it ends in `/`, a POST goes to `echo` below it, else to the same.
     pub(crate) path: String,
+}
+
+impl Target {
+    /// Whether a POST is answered by what was sent; else as a GET is.
+    fn echoes(&self) -> bool {
+        self.path.ends_with('/')
+    }
 }
 
 /// What is sent, and how fast.
@@ -117,6 +124,8 @@ fn join(thread: JoinHandle<io::Result<Report>>) -> io::Result<Report> {
 struct Shared {
     plan: Plan,
     start: Instant,
+    /// Tells its requests from those of other loads, on other machines too.
+    name: String,
     report: RefCell<Report>,
     /// Idle connections by target. The longest idle is used first, so that all are.
     idle: Vec<RefCell<VecDeque<Connection>>>,
@@ -125,7 +134,9 @@ struct Shared {
 async fn run(plan: Plan, mut stopped: oneshot::Receiver<()>) -> Report {
     let gap = Duration::from_secs(1) / plan.per_second.max(1);
     let idle = plan.targets.iter().map(|_| RefCell::default()).collect();
-    let shared = Rc::new(Shared { plan, start: Instant::now(), report: RefCell::default(), idle });
+    let name = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let start = Instant::now();
+    let shared = Rc::new(Shared { plan, start, name, report: RefCell::default(), idle });
     let mut draws = fastrand::Rng::with_seed(1);
     let mut under_way = JoinSet::new();
     for number in 0_u32.. {
@@ -180,7 +191,8 @@ async fn one(shared: Rc<Shared>, due: Due) {
             let target = shared.target(due);
             let request = target.map(|t| format!("{method} {kind} {} {}", t.address, t.host));
             let request = request.unwrap_or_default();
-            report.fail(Lost { at: due.after, failure, request, replica: attempt.replica });
+            let id = shared.id(due);
+            report.fail(Lost { at: due.after, failure, request, id, replica: attempt.replica });
         }
     }
 }
@@ -195,12 +207,13 @@ async fn exchange(shared: &Shared, due: Due, attempt: &mut Attempt) -> Result<()
         shared.report.borrow_mut().opened += 1;
         Connection::open(target.address).await?
     };
-    let id = format!("{}-{}", std::process::id(), due.number);
+    let id = shared.id(due);
     let body = if due.post { body(&id) } else { Vec::new() };
     let answer = connection.exchange(&message(target, due, &id, &body)).await?;
     attempt.replica = answer.field("x-replica").map(str::to_owned);
     let keep = answer.keep;
-    verify(&answer, due, &id, &body, shared.plan.check_body)?;
+    let echoed = due.post && target.echoes();
+    verify(&answer, echoed.then_some(&body), &id, shared.plan.check_body)?;
     if due.keep_alive && keep {
         shared.keep(due, connection);
     } else if due.keep_alive {
@@ -216,6 +229,10 @@ impl Shared {
 
     fn target(&self, due: Due) -> Option<&Target> {
         self.plan.targets.get(self.place(due))
+    }
+
+    fn id(&self, due: Due) -> String {
+        format!("{}-{}", self.name, due.number)
     }
 
     /// An idle connection that is still open, if this request may use one.
@@ -253,22 +270,27 @@ fn message(target: &Target, due: Due, id: &str, body: &[u8]) -> Vec<u8> {
         fields.push("Connection: close");
     }
     if due.post {
-        request("POST", &format!("{}echo", target.path), &fields, body)
+        let below = if target.echoes() { "echo" } else { "" };
+        request("POST", &format!("{}{below}", target.path), &fields, body)
     } else {
         request("GET", &target.path, &fields, &[])
     }
 }
 
-/// A GET's answer names the id that was sent, a POST's answer is what was sent.
-fn verify(answer: &Answer, due: Due, id: &str, sent: &[u8], body: bool) -> Result<(), Failure> {
+/// An echo is what was sent, every other answer names the id.
+fn verify(
+    answer: &Answer,
+    echo: Option<&Vec<u8>>,
+    id: &str,
+    check_body: bool,
+) -> Result<(), Failure> {
     if !(200..300).contains(&answer.status) {
         return Err(Failure::Status(answer.status));
     }
-    let quoted = format!("\"{id}\"");
-    let right = match (body, due.post) {
+    let right = match (check_body, echo) {
         (false, _) => true,
-        (true, true) => answer.body == sent,
-        (true, false) => String::from_utf8_lossy(&answer.body).contains(&quoted),
+        (true, Some(sent)) => answer.body == *sent,
+        (true, None) => String::from_utf8_lossy(&answer.body).contains(&format!("\"{id}\"")),
     };
     right.then_some(()).ok_or(Failure::WrongBody)
 }

@@ -36,7 +36,7 @@ struct Options {
     /// `Host` of each request; several are used in turn.
     #[arg(long, default_value = "localhost")]
     host: Vec<String>,
-    /// Path of a GET, ending in `/`; a POST goes to `echo` below it.
+    /// Path of a GET. If it ends in `/`, a POST goes to `echo` below it, else to the same.
     #[arg(long, default_value = "/")]
     path: String,
     /// Share of POSTs, in percent.

@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use super::exchange::Failure;
 
-/// Failures that are described one by one; more are only counted.
-const SAMPLES: usize = 20;
+/// Failures that are kept one by one; more are only counted.
+const SAMPLES: usize = 10_000;
+
+/// Failures that are told one by one.
+const TOLD: usize = 20;
+
+/// What a client may notice.
+pub(crate) const LATE: Duration = Duration::from_millis(250);
 
 /// One request that failed.
 #[derive(Clone, Debug)]
@@ -18,6 +24,8 @@ pub(crate) struct Lost {
     pub(crate) failure: Failure,
     /// What it was, for example `POST reused 10.99.0.1:80 shop.example.com`.
     pub(crate) request: String,
+    /// Its `X-Client-Id`.
+    pub(crate) id: String,
     /// Who answered, where the answer says so.
     pub(crate) replica: Option<String>,
 }
@@ -68,6 +76,11 @@ impl Report {
         self.failures.values().sum()
     }
 
+    /// How many right answers took longer than that.
+    pub(crate) fn later_than(&self, limit: Duration) -> usize {
+        self.latencies.iter().filter(|&&latency| latency > limit).count()
+    }
+
     /// Latency that `share` (0 to 1) of the right answers did not exceed; zero without any.
     pub(crate) fn latency(&self, share: f64) -> Duration {
         let mut sorted = self.latencies.clone();
@@ -94,17 +107,18 @@ impl fmt::Display for Report {
         for (failure, count) in &self.failures {
             writeln!(f, "  {count:>6}  {failure}")?;
         }
-        for lost in &self.lost {
-            let Lost { at, failure, request, replica } = lost;
+        for lost in self.lost.iter().take(TOLD) {
+            let Lost { at, failure, request, id, replica } = lost;
             let replica = replica.as_deref().unwrap_or("-");
-            writeln!(f, "  at {:.3} s: {request}: {failure} ({replica})", at.as_secs_f64())?;
+            writeln!(f, "  at {:.3} s: {request} {id}: {failure} ({replica})", at.as_secs_f64())?;
         }
         writeln!(
             f,
-            "latency p50 {:.1?}  p99 {:.1?}  max {:.1?}",
+            "latency p50 {:.1?}  p99 {:.1?}  max {:.1?}, {} later than {LATE:?}",
             self.latency(0.5),
             self.latency(0.99),
-            self.latency(1.0)
+            self.latency(1.0),
+            self.later_than(LATE)
         )?;
         writeln!(
             f,

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,12 +48,13 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// Reads the host's name, which Docker makes the container's id.
-    pub(crate) fn new(options: Arc<Options>) -> Self {
+    pub(crate) fn new(options: Arc<Options>) -> io::Result<Self> {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let hostname = hostname.trim_end().to_owned();
         let known_as = if options.task.is_empty() { &hostname } else { &options.task };
         let header = HeaderValue::from_str(known_as).unwrap_or(HeaderValue::from_static("replica"));
-        Self { options, seen: Seen::default(), hostname, header }
+        let seen = Seen::new(options.ran.as_deref())?;
+        Ok(Self { options, seen, hostname, header })
     }
 }
 
@@ -77,7 +79,7 @@ pub(crate) async fn answer(
     if request.uri().path() == "/log" {
         return Ok(json(replica.seen.to_json()));
     }
-    replica.seen.record(request.headers());
+    replica.seen.record(request.method(), request.headers());
     let mut response = if request.uri().path() == "/ws" {
         websocket::answer(&mut request, under_way)
     } else {

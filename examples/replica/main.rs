@@ -13,6 +13,7 @@ mod seen;
 mod server;
 mod websocket;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,9 @@ struct Options {
     /// What SIGTERM does.
     #[arg(long, env = "REPLICA_ON_SIGTERM", value_enum, default_value_t = OnSigterm::Finish)]
     on_sigterm: OnSigterm,
+    /// File to which the `X-Client-Id` of each POST is added as it arrives; it outlives the replica.
+    #[arg(long, env = "REPLICA_RAN")]
+    ran: Option<PathBuf>,
     /// Whether HTTP/2 by prior knowledge is spoken beside HTTP/1.1.
     #[arg(long, env = "REPLICA_H2C")]
     h2c: bool,

@@ -82,7 +82,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", options.port)).await?;
     let on_sigterm = options.on_sigterm;
-    let replica = Arc::new(Replica::new(options));
+    let replica = Arc::new(Replica::new(options)?);
     let (end, ending) = watch::channel(false);
     let (alive, mut all_gone) = mpsc::channel(1);
     tokio::pin!(ended);

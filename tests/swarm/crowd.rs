@@ -89,14 +89,18 @@ fn join(
     to.shutdown(Shutdown::Both)
 }
 
-/// A list of the engine's own. HTTP/1.0 is answered in one piece, which ends with the connection.
-fn real(engine: &Path, path: &str) -> io::Result<Vec<Value>> {
+/// The engine's own answer. One to HTTP/1.0 comes in one piece, which ends with the connection.
+pub(crate) fn ask(engine: &Path, path: &str) -> io::Result<Value> {
     let mut engine = UnixStream::connect(engine)?;
     write!(engine, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
     let mut answer = String::new();
     engine.read_to_string(&mut answer)?;
     let (_, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
     Ok(serde_json::from_str(body)?)
+}
+
+fn real(engine: &Path, path: &str) -> io::Result<Vec<Value>> {
+    Ok(serde_json::from_value(ask(engine, path)?)?)
 }
 
 fn services(engine: &Path, prefix: &str) -> io::Result<Vec<Value>> {

@@ -33,6 +33,7 @@ mod docker;
 mod lab;
 
 mod counting;
+mod events;
 mod idle;
 mod lossless;
 mod nodes;
