@@ -3,8 +3,8 @@
 //! A scenario is data ([`case`]); one runner ([`run`]) serves all of them, behind Hiveway and behind
 //! the proxies that are compared with it. Set `EVENTS_RATE` for another load than 1,000 requests a
 //! second, `EVENTS_RUNS` for other than 3 runs, `EVENTS_REPORT` for a file to write the tables to
-//! (`docs/events.md` is one), `EVENTS_TRAEFIK` for Traefik's program. Drains and lost nodes are not
-//! here: they need more than one node.
+//! (`docs/events.md` is one), `EVENTS_TRAEFIK` and `EVENTS_HAPROXY` for their programs. Drains and lost
+//! nodes are not here: they need more than one node.
 
 mod case;
 mod churn;

@@ -30,13 +30,13 @@ pub(crate) enum Proxy {
 }
 
 impl Proxy {
-    /// All that can be had here: Traefik by `EVENTS_TRAEFIK`, `HAProxy` from this machine.
+    /// Those whose programs `EVENTS_TRAEFIK` and `EVENTS_HAPROXY` name.
     pub(crate) fn others() -> Vec<Self> {
         let mut others = Vec::new();
         if traefik().is_some() {
             others.extend([Self::Traefik, Self::TraefikTuned]);
         }
-        if Path::new(HAPROXY).exists() {
+        if haproxy().is_some() {
             others.push(Self::Haproxy);
         }
         others
@@ -75,7 +75,8 @@ impl Proxy {
                 let version = told.lines().find_map(|line| line.strip_prefix("Version:"));
                 format!("Traefik {}", version.unwrap_or("unknown").trim())
             }
-            Self::Haproxy => first_line(Command::new(HAPROXY).arg("-v")).unwrap_or_default(),
+            Self::Haproxy => first_line(Command::new(haproxy().unwrap_or_default()).arg("-v"))
+                .unwrap_or_default(),
         }
     }
 
@@ -119,7 +120,16 @@ impl Proxy {
 
 /// Traefik's program, if there is one.
 fn traefik() -> Option<String> {
-    std::env::var("EVENTS_TRAEFIK").ok().filter(|path| Path::new(path).exists())
+    program("EVENTS_TRAEFIK")
+}
+
+/// That of `HAProxy`, likewise.
+fn haproxy() -> Option<String> {
+    program("EVENTS_HAPROXY")
+}
+
+fn program(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|path| Path::new(path).exists())
 }
 
 fn traefik_labels(service: Service, name: &str, more: &[&str]) -> Service {
@@ -144,14 +154,11 @@ fn deploy_traefik(args: &[&str]) -> Deployed {
     create("traefik", "traefik:peer", &["--mount", socket], &[&fixed, args].concat())
 }
 
-/// Debian's.
-const HAPROXY: &str = "/usr/sbin/haproxy";
-
 /// Each service has a section of its own: labels are not read.
 fn haproxy_configuration(services: &[String]) -> String {
     let fixed = "\
 global
-  maxconn 20000
+  maxconn 8000
 defaults
   mode http
   timeout connect 1s
@@ -191,10 +198,11 @@ frontend web
 }
 
 fn deploy_haproxy(services: &[String]) -> Deployed {
-    let libraries = stdout(Command::new("ldd").arg(HAPROXY));
+    let program = haproxy().expect("EVENTS_HAPROXY names the program");
+    let libraries = stdout(Command::new("ldd").arg(&program));
     let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
-    let files = libraries.chain([HAPROXY]).map(|path| format!("{path}={path}"));
-    image("haproxy:peer", HAPROXY, &files.collect::<Vec<_>>());
+    let files = libraries.chain([program.as_str()]).map(|path| format!("{path}={path}"));
+    image("haproxy:peer", &program, &files.collect::<Vec<_>>());
     let file = lab_root().join("1/haproxy.cfg");
     fs::write(&file, haproxy_configuration(services)).expect("HAProxy's configuration");
     let mount = format!("type=bind,src={},dst=/haproxy.cfg", file.display());
