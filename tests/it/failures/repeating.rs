@@ -110,7 +110,7 @@ async fn an_answer_that_a_label_names_is_thrown_away_for_another_replicas() {
     let bad = Origin::answering("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy").await;
     let good = Origin::named("good").await;
     let replicas = [bad.address, good.address];
-    let labels = "hiveway.retry.on=503 hiveway.eject.consecutive=1000";
+    let labels = "hiveway.retry.on=503 hiveway.retry.budget=100 hiveway.eject.consecutive=1000";
     let ingress = Ingress::start([service("shop", labels, &replicas)]).await;
     for _ in 0..20 {
         check(&ingress, "a", "/", "200 good: GET /").await;
