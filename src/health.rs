@@ -132,9 +132,9 @@ impl Word {
 const TIMEOUTS_UNTIL_DOWN: u32 = 2;
 
 /// When a process that leaves is told to end, counted from when that was seen: Swarm takes its name
-/// out of DNS, and two seconds later sends SIGTERM. It is seen up to 0.75 s late, and some processes
-/// take their time.
-const ABOUT_TO_END: Range<Duration> = Duration::from_millis(800)..Duration::from_millis(3500);
+/// out of DNS, and two seconds later sends SIGTERM. It is seen a second late and more: a poll, and an
+/// unknown name that older engines answer by silence. And some processes take their time.
+const ABOUT_TO_END: Range<Duration> = Duration::from_millis(400)..Duration::from_millis(3500);
 
 impl Health {
     /// The state at a time.
