@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const FEW: f64 = 32.0;
 /// How much slower others may be served, at p99.
 const SLOWER: u32 = 3;
+/// What a request may wait anyway where attackers, others, replicas and two edges share two cores.
+const SHARED: Duration = Duration::from_millis(8);
 /// CPU that the edge may use for attackers who do nothing but hold on, in cores.
 const HOLDING: f64 = 0.25;
 /// Complaints in its log that no one would call a flood.
@@ -281,7 +283,8 @@ impl Toll {
         let Seen { failures, .. } = &self.seen;
         let some = &failures[..failures.len().min(10)];
         assert!(failures.is_empty(), "{} requests of others failed: {some:?}", failures.len());
-        let (p99, most) = (self.seen.p99(), self.quiet.seen.p99().max(self.spared.p99()) * SLOWER);
+        let usual = self.quiet.seen.p99().max(self.spared.p99()).max(SHARED);
+        let (p99, most) = (self.seen.p99(), usual * SLOWER);
         assert!(p99 < most, "others waited {p99:?} at p99, more than {most:?}");
         let more = self.peak.saturating_sub(self.quiet.memory);
         assert!(more <= memory, "{more} MiB more were used, {memory} are allowed");
