@@ -1,7 +1,7 @@
 //! Listening sockets on their way from one process to another, over a unix socket.
 //!
 //! What goes over it is a list, as the length of a JSON document in four bytes and the document, and
-//! then the sockets in the order of the list, at most [`CHUNK`] of them with one byte each time. Who
+//! then the sockets in the order of the list, at most 64 of them with one byte each time. Who
 //! connects to the role `sockets` first writes one line that says what it wants. A process and its
 //! child need no such line. Nothing here binds an address or accepts.
 
