@@ -4,6 +4,7 @@
 mod agent;
 
 use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,18 +56,23 @@ pub async fn run_edge(config: &Config, mut parent: Option<Parent>) -> Result<(),
     Ok(())
 }
 
+/// Binds a port that is no listener of routes.
+fn bind(listener: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Bind { listener: listener.to_owned(), address, source };
+    let socket = TcpListener::bind(address).map_err(failed)?;
+    // With port 0 only the log tells where it is.
+    let address = socket.local_addr().map_err(failed)?;
+    info!(listener, %address, "listening");
+    Ok(socket)
+}
+
 /// The admin port, bound, and what serves it.
 fn serve_admin(
     config: &Config,
     provider: Provider,
     edge: &RunningEdge,
 ) -> Result<impl Future<Output = ()> + use<>, StartError> {
-    let address = config.admin.address;
-    let failed = |source| StartError::Bind { listener: "admin".to_owned(), address, source };
-    let socket = std::net::TcpListener::bind(address).map_err(failed)?;
-    // With port 0 only the log tells where it is.
-    let address = socket.local_addr().map_err(failed)?;
-    info!(listener = "admin", %address, "listening");
+    let socket = bind("admin", config.admin.address)?;
     let sources = Arc::new(metrics::Sources {
         proxy: Arc::clone(&edge.proxy),
         connections: edge.listeners.iter().map(|at| Arc::clone(&at.connections)).collect(),

@@ -13,19 +13,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::task::yield_now;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::progress::Rate;
 use crate::timestamp::Timestamp;
+use crate::turn;
 
 /// How exactly limits are kept.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How many are told at once that their time has come. Each of a thousand connections that end takes a
-/// while to close, and requests of others must not wait for all of them.
-const WOKEN_AT_ONCE: usize = 8;
 
 /// A tick that is later than this means that the core stood still: too much to do at once, or a
 /// machine that gave it no time.
@@ -86,11 +82,9 @@ impl Deadlines {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            for limits in self.take_expired(clock::now()).chunks(WOKEN_AT_ONCE) {
-                for limit in limits {
-                    limit.waker.wake();
-                }
-                yield_now().await;
+            // Each of a thousand connections that end takes a while to close.
+            for limit in self.take_expired(clock::now()) {
+                limit.waker.take().into_iter().for_each(turn::wake_in_turn);
             }
         }
     }

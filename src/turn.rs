@@ -1,40 +1,155 @@
 //! How long one task keeps its core before others have their turn.
 //!
-//! The runtime gives each turn 128 steps and counts one for each read or write, whatever comes of it.
-//! What costs more than a small read is spent here besides: else each of a thousand large responses, or
-//! one client with a flood of tiny frames, would keep everybody else on the core waiting.
+//! The runtime gives its tasks their turns one after the other, however much each of them does. So what
+//! has done much without waiting for anybody queues up here for its next turn, and of this queue the core
+//! serves one at a time between all that it does for others: a request waits for one such turn, and not
+//! for those of a thousand large responses or of a flood of tiny frames.
 
-use std::task::{Context, Poll};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use tokio::task::coop;
+use tokio::task::yield_now;
 
-/// Makes the turn of the present task shorter by that many steps. Once they are used up its next read or
-/// write waits for the next turn; nothing is lost.
-pub fn spend(steps: usize, cx: &mut Context<'_>) {
-    for _ in 0..steps {
-        match coop::poll_proceed(cx) {
-            Poll::Ready(step) => step.made_progress(),
-            Poll::Pending => return,
+thread_local! {
+    static QUEUE: RefCell<Arc<Queue>> = RefCell::default();
+}
+
+/// What one connection does until it has to queue up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    spent: usize,
+}
+
+/// Those of one core that wait for their next turn.
+#[derive(Debug, Default)]
+struct Queue {
+    /// None while nobody sees to it that they have one.
+    waiting: Mutex<Option<VecDeque<Waker>>>,
+}
+
+impl Turn {
+    /// What may be done before others have their turn. A step takes about a microsecond.
+    pub const STEPS: usize = 64;
+
+    /// It has done that much.
+    pub fn spend(&mut self, steps: usize) {
+        self.spent = self.spent.saturating_add(steps);
+    }
+
+    /// It has had to wait for somebody, and may do as much again.
+    pub fn begin(&mut self) {
+        self.spent = 0;
+    }
+
+    /// Ready while it may go on. Once it has done its part the task is queued for its next turn.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.spent < Self::STEPS {
+            return Poll::Ready(());
         }
+        self.spent = 0;
+        wake_in_turn(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Wakes that task once those before it have had their turn.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn wake_in_turn(waker: Waker) {
+    let queue = QUEUE.with_borrow(Arc::clone);
+    if queue.push(waker) {
+        tokio::spawn(async move {
+            while let Some(next) = queue.pop() {
+                next.wake();
+                // The runtime lets everybody else have a turn, and looks at its sockets, before it goes on.
+                yield_now().await;
+            }
+        });
+    }
+}
+
+impl Queue {
+    /// Whether somebody has to begin to serve it.
+    fn push(&self, waker: Waker) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let begins = waiting.is_none();
+        waiting.get_or_insert_default().push_back(waker);
+        begins
+    }
+
+    fn pop(&self) -> Option<Waker> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = waiting.as_mut().and_then(VecDeque::pop_front);
+        if next.is_none() {
+            *waiting = None;
+        }
+        next
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
 
+    /// Does so many turns' worth of work, and counts each.
+    async fn work(turns: usize, done: &AtomicUsize) {
+        let mut turn = Turn::default();
+        for _ in 0..turns {
+            poll_fn(|cx| turn.poll(cx)).await;
+            turn.spend(Turn::STEPS);
+            done.fetch_add(1, Relaxed);
+        }
+    }
+
     #[tokio::test]
-    async fn a_turn_is_over_after_as_many_steps_as_the_runtime_gives() {
-        tokio::task::yield_now().await;
-        poll_fn(|cx| {
-            spend(127, cx);
-            assert!(coop::has_budget_remaining());
-            spend(2, cx);
-            assert!(!coop::has_budget_remaining());
-            Poll::Ready(())
-        })
-        .await;
+    async fn of_those_who_do_much_one_has_its_turn_between_two_of_another() {
+        let done = Arc::new(AtomicUsize::new(0));
+        let busy = (0..100).map(|_| {
+            let done = Arc::clone(&done);
+            tokio::spawn(async move { work(3, &done).await })
+        });
+        let busy: Vec<_> = busy.collect();
+        // Nobody knows in their first turns that they do much.
+        while done.load(Relaxed) < 100 {
+            yield_now().await;
+        }
+        let before = done.load(Relaxed);
+        for turns in 1..=50 {
+            yield_now().await;
+            assert!(done.load(Relaxed) <= before + turns, "{done:?} after {turns} turns");
+        }
+        for task in busy {
+            task.await.unwrap();
+        }
+        assert_eq!(done.load(Relaxed), 300);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_has_begun_anew_lasts_as_long_as_the_first() {
+        let mut turn = Turn::default();
+        turn.spend(Turn::STEPS - 1);
+        poll_fn(|cx| turn.poll(cx)).await;
+        turn.begin();
+        turn.spend(Turn::STEPS - 1);
+        assert!(futures_util::poll!(poll_fn(|cx| turn.poll(cx))).is_ready());
+        turn.spend(1);
+        assert!(futures_util::poll!(poll_fn(|cx| turn.poll(cx))).is_pending());
+    }
+
+    #[tokio::test]
+    async fn who_has_left_the_queue_keeps_nobody_waiting() {
+        let done = AtomicUsize::new(0);
+        for _ in 0..10 {
+            let mut leaves = Box::pin(work(2, &done));
+            assert!(futures_util::poll!(&mut leaves).is_pending());
+        }
+        work(3, &done).await;
+        assert_eq!(done.load(Relaxed), 13);
     }
 }

@@ -1,11 +1,10 @@
 //! A whole agent process: it reads an engine, serves edges, and tells about itself.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use tracing::{error, info};
+use tracing::error;
 
-use super::{hostname, pace, stop_signal};
+use super::{bind, hostname, pace, stop_signal};
 use crate::admin::{self, AgentAdmin};
 use crate::agent;
 use crate::config::Config;
@@ -40,13 +39,4 @@ pub async fn run_agent(config: &Config) -> Result<(), StartError> {
         () = stop_signal() => {}
     }
     Ok(())
-}
-
-fn bind(listener: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Bind { listener: listener.to_owned(), address, source };
-    let socket = TcpListener::bind(address).map_err(failed)?;
-    // With port 0 only the log tells where it is.
-    let address = socket.local_addr().map_err(failed)?;
-    info!(listener, %address, "listening");
-    Ok(socket)
 }

@@ -62,7 +62,7 @@ impl Frame {
     pub(super) fn steps(self) -> usize {
         match self {
             Self::Data(_) => 0,
-            Self::Head => 8,
+            Self::Head => 16,
             Self::Control(_) => 1,
         }
     }

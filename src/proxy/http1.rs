@@ -25,15 +25,15 @@ use crate::proxy::failure::Failure;
 use crate::proxy::send::Sending;
 use crate::proxy::upload::UploadBody;
 use crate::timestamp::Timestamp;
-use crate::turn;
+use crate::turn::Turn;
 use crate::upstream::Endpoint;
 
 /// What is read at once: a head and a small body, with room to spare.
 const READ: usize = 8 << 10;
 /// What is read at once of a body that fills more than that.
 const READ_MUCH: usize = 64 << 10;
-/// What is read of it in one step of a turn: others have theirs after 256 KiB.
-const BYTES_OF_A_STEP: usize = 2 << 10;
+/// What is read of it in one step of a turn.
+const BYTES_OF_A_STEP: usize = 1 << 10;
 
 /// For the replica's kernel to acknowledge a request. It does so within milliseconds however busy the
 /// replica is; a lost node never does, and Linux would repeat for a quarter of an hour.
@@ -57,6 +57,8 @@ pub struct Http1 {
     inbound: BytesMut,
     /// How much is read at once.
     read: usize,
+    /// What has been read of a large body since others had their turn.
+    turn: Turn,
     sending: Sending,
     framing: Framing,
     /// Whether it can take no request after this one.
@@ -96,6 +98,7 @@ impl Http1 {
             socket: Socket::Whole(socket),
             inbound: BytesMut::new(),
             read: READ,
+            turn: Turn::default(),
             sending: Sending::default(),
             framing: Framing::Length(0),
             spoiled: false,
@@ -117,6 +120,7 @@ impl Http1 {
     /// Begins to send a request; `lines` are fields besides those of `head`. What follows is [`Self::poll_head`].
     pub fn start(&mut self, head: &request::Parts, lines: &[u8], body: UploadBody) {
         self.requests = self.requests.saturating_add(1);
+        self.turn.begin();
         self.watch(body.size_hint().upper().is_some_and(|bytes| bytes <= TAKEN_AT_ONCE));
         self.sending.start(head, lines, body);
     }
@@ -266,6 +270,7 @@ impl Http1 {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.turn.poll(cx));
         self.inbound.reserve(self.read);
         let read = match &mut self.socket {
             Socket::Whole(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
@@ -275,7 +280,7 @@ impl Http1 {
         let is_much = read.as_ref().is_ok_and(|read| *read >= READ);
         self.read = if is_much { READ_MUCH } else { READ };
         if is_much {
-            turn::spend(read.as_ref().map_or(0, |read| read / BYTES_OF_A_STEP), cx);
+            self.turn.spend(read.as_ref().map_or(0, |read| read / BYTES_OF_A_STEP));
         }
         Poll::Ready(read)
     }
