@@ -135,7 +135,9 @@ impl Reader<'_> {
             let twice = labels
                 .iter()
                 .any(|other| (&other.route, other.key()) == (&label.route, label.key()));
-            label.fault = if twice {
+            label.fault = if label.fault.is_some() {
+                label.fault
+            } else if twice {
                 let problem = "is written twice, in different capitals";
                 self.complain(Severity::Error, (written, text), problem, "remove one of the two");
                 Some(Fault::Wrong)
@@ -153,9 +155,9 @@ impl Reader<'_> {
             Some((route, setting)) => (Some(route), setting),
             None => (None, rest),
         };
-        let Some((setting, name)) = grammar::find(setting) else {
-            self.unknown((written, text), route, setting);
-            return None;
+        let (setting, name, fault) = match grammar::find(setting) {
+            Some((setting, name)) => (setting, name, None),
+            None => (self.unknown((written, text), route, setting)?, setting, Some(Fault::Unsafe)),
         };
         if route.is_some_and(|route| !is_route_name(route)) {
             let help = "write 1 to 64 letters, digits, `-` and `_` for the route's name";
@@ -170,7 +172,7 @@ impl Reader<'_> {
             order: grammar::settings().take_while(|row| row.name != setting.name).count(),
             name: if is_query { name.to_owned() } else { name.to_ascii_lowercase() },
             text: text.trim(),
-            fault: None,
+            fault,
         })
     }
 
@@ -248,12 +250,27 @@ impl Reader<'_> {
         names.into_iter().collect()
     }
 
-    fn unknown(&mut self, written: (&str, &str), route: Option<&str>, setting: &str) {
+    /// A label that is not in the table; returns the guard that it was probably meant to be.
+    fn unknown(
+        &mut self,
+        written: (&str, &str),
+        route: Option<&str>,
+        setting: &str,
+    ) -> Option<&'static Setting> {
         let before = route.map_or(PREFIX.to_owned(), |route| format!("{PREFIX}routes.{route}."));
+        let is_meant = |guard: &&Setting| suggest::closest(setting, [guard.name]).is_some();
+        if let Some(guard) = grammar::settings().filter(|row| row.is_guard()).find(is_meant) {
+            let problem = "is not a label that this version knows, but may be meant to keep \
+                           somebody out; the route stays closed";
+            let help = format!("write `{before}{}`, or remove it", guard.name);
+            self.complain(Severity::Error, written, problem, help);
+            return Some(guard);
+        }
         let help = advise(&before, setting)
             .unwrap_or_else(|| "see the table of labels in the README".to_owned());
         let problem = "is not a label that this version knows; it was ignored";
         self.complain(Severity::Warning, written, problem, help);
+        None
     }
 
     fn complain_of(&mut self, severity: Severity, written: (&str, &str), mistake: &Mistake) {

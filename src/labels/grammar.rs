@@ -79,6 +79,11 @@ impl Setting {
             || self.family().is_some()
     }
 
+    /// Whether it keeps somebody out: a route that was to have it is not to be open without it.
+    pub fn is_guard(&self) -> bool {
+        matches!(self.name, "allow" | "basic-auth" | "client-auth")
+    }
+
     /// Whether it says something about the path; a route's own replace all that are inherited.
     pub fn is_path(&self) -> bool {
         self.name == "path" || self.name.starts_with("path-")

@@ -248,6 +248,27 @@ fn an_unknown_label_is_ignored_and_the_right_one_proposed() {
 }
 
 #[test]
+fn a_misspelt_guard_closes_the_route_and_no_other() {
+    check("
+        hiveway.port=80
+        hiveway.routes.api.path=/api
+        hiveway.routes.api.alow=10.0.0.0/8
+        hiveway.routes.api.allow=10.0.0.0/8
+        hiveway.routes.open.path=/open
+    ", "
+        open: * | /open
+        error: service `shop_web`: label `hiveway.routes.api.alow=10.0.0.0/8` is not a label that this version knows, but may be meant to keep somebody out; the route stays closed
+          help: write `hiveway.routes.api.allow`, or remove it
+    ");
+    assert_eq!(read("hiveway.routes.api.alow=10.0.0.0/8").closed, ["api"]);
+    for label in ["hiveway.Allow-", "hiveway.basicauth", "hiveway.basic_auth", "hiveway.clientauth"]
+    {
+        let parsed = read(&format!("{label}=x"));
+        assert_eq!(parsed.closed, [DEFAULT_ROUTE], "{label}");
+    }
+}
+
+#[test]
 fn what_does_nothing_yet_says_so_and_what_would_be_unsafe_closes_the_route() {
     check("hiveway.upstream-tls.ca=root", "
         default: * | /
