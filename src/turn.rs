@@ -32,10 +32,17 @@ struct Queue {
 impl Turn {
     /// What may be done before others have their turn. A step takes about a microsecond.
     pub const STEPS: usize = 64;
+    /// What is read and passed on in one step.
+    const BYTES_OF_A_STEP: usize = 1 << 10;
 
     /// It has done that much.
     pub fn spend(&mut self, steps: usize) {
         self.spent = self.spent.saturating_add(steps);
+    }
+
+    /// It has passed on that many bytes.
+    pub fn moved(&mut self, bytes: usize) {
+        self.spend(bytes / Self::BYTES_OF_A_STEP);
     }
 
     /// It has had to wait for somebody, and may do as much again.

@@ -32,8 +32,6 @@ use crate::upstream::Endpoint;
 const READ: usize = 8 << 10;
 /// What is read at once of a body that fills more than that.
 const READ_MUCH: usize = 64 << 10;
-/// What is read of it in one step of a turn.
-const BYTES_OF_A_STEP: usize = 1 << 10;
 
 /// For the replica's kernel to acknowledge a request. It does so within milliseconds however busy the
 /// replica is; a lost node never does, and Linux would repeat for a quarter of an hour.
@@ -277,11 +275,9 @@ impl Http1 {
             Socket::Half(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
             Socket::Gone => Ok(0),
         };
-        let is_much = read.as_ref().is_ok_and(|read| *read >= READ);
-        self.read = if is_much { READ_MUCH } else { READ };
-        if is_much {
-            self.turn.spend(read.as_ref().map_or(0, |read| read / BYTES_OF_A_STEP));
-        }
+        let bytes = read.as_ref().map_or(0, |read| *read);
+        self.read = if bytes >= READ { READ_MUCH } else { READ };
+        self.turn.moved(bytes);
         Poll::Ready(read)
     }
 }

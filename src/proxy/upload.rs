@@ -20,6 +20,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::failure;
 use crate::proxy::pool::Stream;
 use crate::spec::Timeouts;
+use crate::turn::Turn;
 
 /// As much of a body is kept for another try; of a larger one nothing is.
 const MOST_KEPT: usize = 64 * 1024;
@@ -53,6 +54,8 @@ struct State {
     waker: Option<Waker>,
     deadline: Deadline,
     timeouts: Timeouts,
+    /// What has been read since others had their turn.
+    turn: Turn,
 }
 
 /// How much of the body has come.
@@ -120,6 +123,7 @@ impl Upload {
             waker: None,
             deadline: deadline.clone(),
             timeouts: timeouts.clone(),
+            turn: Turn::default(),
         })))))
     }
 
@@ -252,6 +256,10 @@ impl State {
         if self.cancelled {
             return Poll::Ready(Some(Err(GivenUp::new())));
         }
+        if self.turn.poll(cx).is_pending() {
+            self.wait(cx);
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.stage = Stage::Coming { awaited: polled.is_pending() };
         if self.paced && !self.answered {
@@ -281,6 +289,7 @@ impl State {
             return Ok(frame);
         };
         self.received = self.received.saturating_add(data.len() as u64);
+        self.turn.moved(data.len());
         if !self.answered {
             self.deadline.moved(data.len());
         }
