@@ -4,6 +4,7 @@
 //! and is the only one that replaces the upstream's endpoints. The routing table is not touched.
 
 mod checking;
+mod knocking;
 mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,8 +15,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
 
 use self::checking::Checking;
 use self::roster::{Member, Roster};
@@ -24,26 +25,24 @@ use crate::clock;
 use crate::dns::Resolver;
 use crate::health::State;
 use crate::provider::Provider;
-use crate::proxy::pool::Connection;
 use crate::proxy::{Core, IDLE_AFTER};
 use crate::snapshot::{Snapshot, Source};
-use crate::spec::{Check, KeepAlive};
+use crate::spec::Check;
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, EndpointId, Upstream, UpstreamKey};
 
 /// First connections under way at once: a start with a thousand replicas is no flood.
 const MOST_FIRST_CONNECTS: usize = 64;
 
-/// Between two tries to reach an endpoint: while it has not listened for long, and later on.
-const KNOCK: Duration = Duration::from_millis(100);
-const KNOCK_LATER: Duration = Duration::from_secs(1);
-const LATER: u32 = 100;
-
-/// How long one such try may take.
-const KNOCK_LIMIT: Duration = Duration::from_secs(1);
-
 /// Doubts are cheap to raise, so questions that they lead to keep this distance.
 const DOUBT_DISTANCE: Duration = Duration::from_millis(100);
+
+/// How long a change of the source counts as under way: a new task starts, or an old one's name goes.
+const CHANGING: Duration = Duration::from_secs(10);
+
+/// How much sooner an idle upstream may be asked about, as a share of its pace: the questions of
+/// hundreds that came with one table would else fall into one moment for ever.
+const JITTER: f64 = 0.2;
 
 /// How often DNS is asked.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +125,7 @@ impl Discovery {
                 context: Arc::clone(&self.context),
                 first_connects: Arc::clone(&self.first_connects),
                 wanted: receiver,
+                changed_at: None,
                 check: None,
                 known: HashMap::new(),
             };
@@ -141,6 +141,8 @@ struct Follower {
     context: Arc<Context>,
     first_connects: Arc<Semaphore>,
     wanted: watch::Receiver<Wanted>,
+    /// When the source last became another one.
+    changed_at: Option<Timestamp>,
     check: Option<Check>,
     known: HashMap<SocketAddr, Known>,
 }
@@ -188,12 +190,17 @@ impl Follower {
             self.settle(&mut roster, &source);
             match self.wait(asked_at, roster.asks(&source)).await {
                 Wake::AskDue => {
-                    roster.ask(&self.context.resolver, &source).await;
+                    // Before the answer: a name that is unknown for the moment costs its whole time limit.
                     asked_at = Some(Instant::now());
+                    roster.ask(&self.context.resolver, &source).await;
                 }
                 Wake::Tick => {}
                 Wake::NewSource => {
+                    let before = source;
                     source = self.look_up();
+                    if source != before {
+                        self.changed_at = Some(clock::now());
+                    }
                     let listed_at = self.context.provider.listed_at();
                     roster.listed(&self.upstream, &source, listed_at, clock::now());
                 }
@@ -210,7 +217,9 @@ impl Follower {
     }
 
     async fn wait(&mut self, asked_at: Option<Instant>, asks: bool) -> Wake {
-        let pace = if self.is_active() { self.context.pace.active } else { self.context.pace.idle };
+        let Pace { active, idle } = self.context.pace;
+        let sooner = || idle.mul_f64(1.0 - JITTER * fastrand::f64());
+        let pace = if self.is_active() { active } else { sooner() };
         let due = match asked_at {
             None if asks => return Wake::AskDue,
             Some(asked_at) if asks => asked_at + pace,
@@ -237,6 +246,7 @@ impl Follower {
         let now = clock::now();
         let last = self.upstream.last_request();
         (last > Timestamp::START && now.since(last) < IDLE_AFTER)
+            || self.changed_at.is_some_and(|at| now.since(at) < CHANGING)
             || self.known.values().any(|known| known.endpoint.health.state(now) != State::Healthy)
     }
 
@@ -342,51 +352,5 @@ impl Known {
             self.endpoint.name.store(Arc::new(member.name));
         }
         self
-    }
-}
-
-impl Context {
-    /// Tries to reach an endpoint until that succeeds, on one of the cores: the connection is kept
-    /// there for the first request.
-    fn knock(
-        &self,
-        upstream: &Arc<Upstream>,
-        endpoint: &Arc<Endpoint>,
-        first_connects: &Arc<Semaphore>,
-    ) -> Option<JoinHandle<()>> {
-        let (handle, core) = self.cores.get(fastrand::usize(..self.cores.len().max(1)))?;
-        let (upstream, endpoint) = (Arc::clone(upstream), Arc::clone(endpoint));
-        let task = knock(Arc::clone(core), upstream, endpoint, Arc::clone(first_connects));
-        Some(handle.spawn(task))
-    }
-}
-
-async fn knock(
-    core: Arc<Core>,
-    upstream: Arc<Upstream>,
-    endpoint: Arc<Endpoint>,
-    first_connects: Arc<Semaphore>,
-) {
-    let keep = KeepAlive::default();
-    for tries in 1_u32.. {
-        let Ok(permit) = first_connects.acquire().await else {
-            return;
-        };
-        let dialled = core.dial_now(&upstream, &endpoint, &keep, KNOCK_LIMIT, None).await;
-        drop(permit);
-        match dialled {
-            Ok(Connection::Http1(connection)) => {
-                return core.pools.check_in(connection, &keep, clock::now());
-            }
-            // The connection is in the pool already; it goes on without this stream.
-            Ok(Connection::Http2(_)) => return,
-            Err(error) => {
-                if tries == LATER {
-                    let (service, name) = (&upstream.service, endpoint.name.load());
-                    warn!(service, endpoint = %name, %error, "endpoint still takes no requests");
-                }
-                sleep(if tries < LATER { KNOCK } else { KNOCK_LATER }).await;
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@
 //! The rules:
 //! 1. A non-empty answer of DNS decides: whom it names serves, whom it names no more drains.
 //! 2. Silence and refusals of DNS take nobody away. A task list that is newer than the silence
-//!    decides then; an older one changes nothing.
+//!    decides then; an older one only of tasks that it has seen run and end, for none comes back.
 //! 3. Where the two have disagreed on an address for 30 s, and the list has been confirmed since,
 //!    the list is right.
 //! 4. Before the first answer, tasks that run serve: the saved inventory of an earlier process.
@@ -113,6 +113,8 @@ struct Entry {
     draining_since: Option<Timestamp>,
     /// The task last known at this address.
     task: Option<SwarmTask>,
+    /// Whether a list has said of it that it runs.
+    ran: bool,
 }
 
 /// What a source says about an address.
@@ -122,6 +124,12 @@ enum Word {
     Leaves,
     /// Nothing new.
     AsBefore,
+}
+
+impl Entry {
+    fn is_of(&self, task: &str) -> bool {
+        self.task.as_ref().is_some_and(|own| own.id == task)
+    }
 }
 
 impl Membership {
@@ -275,7 +283,10 @@ impl Membership {
         let listed = self.list.as_ref().and_then(|list| list.tasks.get(&address));
         let task = listed.or(old.and_then(|old| old.task.as_ref())).cloned();
         let seen_at = old.map_or(now, |old| old.seen_at);
-        self.entries.insert(address, Entry { seen_at, draining_since, task });
+        let is_same = |old: &&Entry| listed.is_none_or(|task| old.is_of(&task.id));
+        let ran = listed.is_some_and(|task| task.running)
+            || old.filter(is_same).is_some_and(|old| old.ran);
+        self.entries.insert(address, Entry { seen_at, draining_since, task, ran });
     }
 
     /// What the sources together say about an address; the module's rules, last one first.
@@ -289,8 +300,15 @@ impl Membership {
             (Some(named), None) if named.contains(&address) => Word::Serves,
             (Some(_), None) => Word::Leaves,
             (Some(_), Some(since)) if listed_at.is_some_and(|at| at >= since) => list_says,
+            (Some(_), Some(_)) if self.has_ended(address) => Word::Leaves,
             (Some(_), Some(_)) => Word::AsBefore,
         }
+    }
+
+    /// Whether Swarm has decided that the task here ends: it ran, and does no longer. That is never taken
+    /// back, so it need not be heard again.
+    fn has_ended(&self, address: IpAddr) -> bool {
+        self.entries.get(&address).is_some_and(|entry| entry.ran) && !self.runs(address)
     }
 
     /// Whether the quarrel over an address is old enough, and the list was confirmed since.

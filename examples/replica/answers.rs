@@ -6,7 +6,7 @@
 //! | `/slow?ms=` | the same, so much later |
 //! | `/status?code=` | the same with that status |
 //! | `/bytes?n=&chunk=&every=` | `n` bytes, `chunk` of them every so many milliseconds |
-//! | `/echo` | the request's body, as it comes |
+//! | `/echo` | the request's body, as it comes; to a gRPC call as one, which ends with OK |
 //! | `/trailers` | a body and the trailer `x-checksum` |
 //! | `/hang` | nothing, ever |
 //! | `/reset` | nothing: the connection (HTTP/2: the stream) is reset |
@@ -121,7 +121,7 @@ async fn by_path(
             let length = number("n").unwrap_or(1024);
             Response::new(Source::pieces(length, chunk, every).into())
         }
-        (_, "/echo") => Response::new(Source::Echo(body).into()),
+        (_, "/echo") => echo(parts, body),
         (_, "/trailers") => trailers(),
         (_, "/resolve") => resolve(query(parts, "name").unwrap_or_default()).await,
         (_, "/hang") => std::future::pending().await,
@@ -201,6 +201,16 @@ fn page() -> Response<AnswerBody> {
 fn with_type(content_type: &'static str, text: String) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn echo(parts: &Parts, body: Incoming) -> Response<AnswerBody> {
+    let content_type = parts.headers.get(CONTENT_TYPE);
+    let call = content_type.filter(|it| it.as_bytes().starts_with(b"application/grpc"));
+    let mut response = Response::new(Source::echo(body, call.is_some()).into());
+    if let Some(content_type) = call {
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
     response
 }
 

@@ -21,8 +21,8 @@ pub(crate) enum Source {
     WithTrailers(Option<Bytes>, Option<HeaderMap>),
     /// So many bytes, at most `chunk` at a time, with a pause before each piece but the first.
     Pieces { left: u64, chunk: usize, every: Duration, due: Pin<Box<Sleep>> },
-    /// The request's body, as it comes.
-    Echo(Incoming),
+    /// The request's body, as it comes, and then trailers if there are any.
+    Echo(Incoming, Option<HeaderMap>),
 }
 
 impl Source {
@@ -30,6 +30,12 @@ impl Source {
     pub(crate) fn pieces(n: u64, chunk: usize, every: Duration) -> Self {
         let due = Box::pin(tokio::time::sleep(Duration::ZERO));
         Self::Pieces { left: n, chunk: chunk.max(1), every, due }
+    }
+
+    /// The request's body; that of a gRPC call ends with the status OK.
+    pub(crate) fn echo(body: Incoming, is_call: bool) -> Self {
+        let ok = [(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))];
+        Self::Echo(body, is_call.then(|| ok.into_iter().collect()))
     }
 
     /// A line of text, then the trailer `x-checksum: 42`.
@@ -81,7 +87,10 @@ impl Body for AnswerBody {
                 *left = left.saturating_sub(length as u64);
                 Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b'x'; length])))))
             }
-            Source::Echo(body) => Pin::new(body).poll_frame(cx),
+            Source::Echo(body, trailers) => {
+                let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.or_else(|| trailers.take().map(|it| Ok(Frame::trailers(it)))))
+            }
         }
     }
 
@@ -90,7 +99,7 @@ impl Body for AnswerBody {
             Source::Whole(bytes) => bytes.is_none(),
             Source::WithTrailers(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Source::Pieces { left, .. } => *left == 0,
-            Source::Echo(body) => body.is_end_stream(),
+            Source::Echo(body, trailers) => body.is_end_stream() && trailers.is_none(),
         }
     }
 
@@ -99,9 +108,9 @@ impl Body for AnswerBody {
             Source::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::WithTrailers(..) => SizeHint::default(),
+            Source::WithTrailers(..) | Source::Echo(_, Some(_)) => SizeHint::default(),
             Source::Pieces { left, .. } => SizeHint::with_exact(*left),
-            Source::Echo(body) => body.size_hint(),
+            Source::Echo(body, None) => body.size_hint(),
         }
     }
 }

@@ -184,6 +184,23 @@ fn under_silence_a_newer_list_decides() {
 }
 
 #[test]
+fn under_silence_an_older_list_decides_of_tasks_that_it_has_seen_run_and_end() {
+    check(
+        "
+        0s tasks 1a=2 2b=3
+        0s dns 2 3
+        1s dns 2 3 4
+        1.1s tasks 1a=2! 2b=3 2c=4!
+        1.2s expect 2=shop.1 3=shop.2.old 4=shop.2
+        2s dns
+        2s expect 2~shop.1 3=shop.2.old 4=shop.2
+        2.5s dns 3 4
+        2.5s expect 2~shop.1 3=shop.2.old 4=shop.2
+        ",
+    );
+}
+
+#[test]
 fn a_single_replica_that_stops_first_drains_until_the_next_one_is_there() {
     check(
         "

@@ -42,7 +42,7 @@ impl Default for Pace {
             resync: Duration::from_secs(10),
             distance: Duration::from_millis(100),
             backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(2),
         }
     }
 }
@@ -176,6 +176,8 @@ impl<R: Recipient> Follower<R> {
             match self.wake().await {
                 Wake::SwarmEvent => {
                     self.stream_backoff.reset();
+                    // An engine that tells something may answer again.
+                    self.not_before = self.not_before.min(Instant::now() + self.pace.distance);
                     self.list_within(self.pace.debounce);
                 }
                 Wake::StreamEnded(error) => self.close_stream(error.as_ref()),
