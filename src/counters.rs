@@ -179,6 +179,12 @@ impl EndpointCell {
             None => {}
         }
     }
+
+    /// A request that was counted as good by the head of its answer was not answered to the end.
+    pub fn cut(&mut self) {
+        self.well = self.well.saturating_sub(1);
+        self.ill = self.ill.saturating_add(1);
+    }
 }
 
 #[cfg(test)]

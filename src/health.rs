@@ -249,6 +249,11 @@ impl Health {
         self.ejection.succeeded(sent).then_some(Transition::Recovered)
     }
 
+    /// An answer to a request that was sent at that time came to its end.
+    pub fn answered_whole(&self, sent: Timestamp) -> Option<Transition> {
+        self.ejection.answered_whole(sent).then_some(Transition::Recovered)
+    }
+
     /// A request failed by the endpoint's doing. It is ejected if those were too many in a row, and
     /// its siblings do clearly better and can do without it. Once it is on probation a single failure
     /// is enough for the next, longer ejection.

@@ -22,7 +22,8 @@ const NOW: Timestamp = Timestamp::from_micros(60_000_000);
 fn eject(endpoint: &Endpoint, at: Timestamp) {
     let policy = Eject { consecutive: 1, ..Eject::default() };
     let others = || Siblings { healthy: 1, ..Siblings::default() };
-    let ejected = endpoint.health.failed(&Failed { sent: at, at, jitter: 0 }, &policy, others);
+    let ejected =
+        endpoint.health.failed(&Failed { sent: at, at, jitter: 0, cut: false }, &policy, others);
     assert!(ejected.is_some());
 }
 

@@ -33,6 +33,8 @@ pub struct Failed {
     pub sent: Timestamp,
     /// When it was known to have failed.
     pub at: Timestamp,
+    /// Whether it was answered, but not to the end.
+    pub cut: bool,
     /// By how many percent an ejection is to last longer, at random up to [`MOST_JITTER`]: edges
     /// would else all return at the same moment.
     pub jitter: u32,
@@ -77,6 +79,8 @@ pub enum Entry {
 pub(super) struct Ejection {
     /// Failures in a row.
     failures: AtomicU32,
+    /// Answers in a row that broke off: the heads before them say nothing to its credit.
+    cuts: AtomicU32,
     last_failure: AtomicU64,
     /// What the siblings had answered when the run began.
     well_before: AtomicU64,
@@ -110,15 +114,28 @@ impl Ejection {
         Timestamp::from_micros(self.last_failure.load(Relaxed))
     }
 
-    /// Whether this ends an ejection.
+    /// Whether this ends an ejection. That of one whose last answer broke off does not end with the
+    /// head of another one.
     pub(super) fn succeeded(&self, sent: Timestamp) -> bool {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
+        }
+        if self.cuts.load(Relaxed) != 0 {
+            return false;
         }
         let until = self.until.load(Relaxed);
         until != 0
             && sent.as_micros() >= self.began.load(Relaxed)
             && self.until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// An answer has come to its end. Whether this ends an ejection.
+    pub(super) fn answered_whole(&self, sent: Timestamp) -> bool {
+        if self.cuts.load(Relaxed) == 0 {
+            return false;
+        }
+        self.cuts.store(0, Relaxed);
+        self.succeeded(sent)
     }
 
     /// Until when this ejects the endpoint, if it does.
@@ -138,7 +155,8 @@ impl Ejection {
             Phase::Probation => true,
             Phase::None => false,
         };
-        let run = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        let run = if failed.cut { &self.cuts } else { &self.failures };
+        let run = run.fetch_add(1, Relaxed).saturating_add(1);
         if run == 1 && !on_probation {
             let Siblings { well, ill, .. } = siblings();
             self.well_before.store(well, Relaxed);

@@ -42,7 +42,7 @@ impl Player {
     fn play(&mut self, event: &str, sent: Timestamp, at: Timestamp) -> Option<Transition> {
         let policy = Eject { consecutive: 3, max: Duration::from_secs(25), ..Eject::default() };
         let active = Check { fall: 2, rise: 2, ..Check::default() };
-        let failed = Failed { sent, at, jitter: 0 };
+        let failed = Failed { sent, at, jitter: 0, cut: false };
         let Self { health, checks } = self;
         match event {
             "connected" => return health.connected(),
@@ -50,6 +50,8 @@ impl Player {
             "timeout" => return health.dial_timed_out(),
             "ok" => return health.succeeded(sent),
             "fail" => return health.failed(&failed, &policy, good),
+            "cut" => return health.failed(&Failed { cut: true, ..failed }, &policy, good),
+            "whole" => return health.answered_whole(sent),
             "fail-capped" => return health.failed(&failed, &policy, Siblings::default),
             "check-ok" => return checks.passed(health, &active),
             "check-fail" => return checks.failed(health, &active, at),
@@ -115,6 +117,29 @@ fn one_lost_packet_is_forgiven_and_two_timeouts_in_a_row_are_not() {
         2 connected
         3 timeout = healthy
         5 timeout lost = down
+        ",
+    );
+}
+
+#[test]
+fn answers_that_break_off_in_a_row_eject_though_each_began_well() {
+    check(
+        "
+        0 connected reached
+        0 ok
+        0 cut
+        0 whole
+        1 ok
+        1 cut
+        2 ok
+        2 cut
+        3 ok
+        3 cut ejected until 13 = ejected
+        13 ok = probation
+        13 cut ejected until 33 = ejected
+        33 ok = probation
+        34 whole recovered = healthy
+        35 fail = healthy
         ",
     );
 }
@@ -318,7 +343,7 @@ fn ejected_after((well, ill): (u64, u64), failed_lately: bool) -> u32 {
             ..Siblings::default()
         };
         let at = Timestamp::from_micros(1);
-        let failed = Failed { sent: at, at, jitter: 0 };
+        let failed = Failed { sent: at, at, jitter: 0, cut: false };
         if health.failed(&failed, &policy, siblings).is_some() {
             return run + 1;
         }
@@ -346,7 +371,7 @@ fn an_ejection_lasts_up_to_a_fifth_longer_at_random() {
         let health = Health::default();
         let at = Timestamp::from_micros(1_000_000);
         let policy = Eject { consecutive: 1, ..Eject::default() };
-        health.failed(&Failed { sent: at, at, jitter }, &policy, good);
+        health.failed(&Failed { sent: at, at, jitter, cut: false }, &policy, good);
         health.ejected_until().since(at)
     };
     assert_eq!(until(0), Duration::from_secs(10));
@@ -360,7 +385,7 @@ fn on_probation_one_request_at_a_time_enters_and_none_waits_for_ever() {
     let second = |second: u64| Timestamp::from_micros(second * 1_000_000);
     let policy = Eject { consecutive: 1, ..Eject::default() };
     assert_eq!(health.enter(second(1)), Entry::Free);
-    let failed = |at: u64| Failed { sent: second(at), at: second(at), jitter: 0 };
+    let failed = |at: u64| Failed { sent: second(at), at: second(at), jitter: 0, cut: false };
     health.failed(&failed(1), &policy, good);
     // While it is ejected it is fallen back on by everybody or nobody.
     assert_eq!(health.enter(second(2)), Entry::Free);

@@ -15,11 +15,13 @@ use crate::counters::{PerCore, RouteCell};
 use crate::grpc::Code;
 use crate::proxy::activity::{Activity, Manner};
 use crate::proxy::headers;
+use crate::proxy::outcome;
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::spec::Protocol;
 use crate::telemetry::access::Entry;
 use crate::timestamp::Timestamp;
+use crate::upstream::Endpoint;
 
 /// The client left before its response was through; nginx's word for it, and by now everyone's.
 const CLIENT_LEFT: u16 = 499;
@@ -172,9 +174,19 @@ impl Account {
         self.activity.data_sent(bytes);
     }
 
-    /// The response broke off by the replica's doing: its status stands.
-    pub fn broke_off(&mut self) {
+    /// The response broke off: its status stands. It counts against a replica whose doing that was.
+    pub fn broke_off(&mut self, by: Option<&Endpoint>) {
         self.end();
+        if let (Some(endpoint), Some(route)) = (by, &self.route) {
+            outcome::note_cut(self.core, route, endpoint, self.started);
+        }
+    }
+
+    /// The last byte of that replica's response has come.
+    pub fn came_whole(&self, from: &Endpoint) {
+        if let Some(route) = &self.route {
+            outcome::note_whole(route, from, self.started);
+        }
     }
 
     fn end(&mut self) {

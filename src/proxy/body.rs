@@ -16,7 +16,7 @@ use crate::proxy::account::Account;
 use crate::proxy::call::{Call, Polled};
 use crate::proxy::lease::Lease;
 use crate::proxy::upload::Upload;
-use crate::upstream::InFlight;
+use crate::upstream::{Endpoint, InFlight};
 
 /// Why a response breaks off in the middle.
 #[derive(Debug, thiserror::Error)]
@@ -156,10 +156,25 @@ impl Body {
         }
         if let Content::Streamed(streamed) = &mut self.content {
             streamed.give_back();
+            if let (Some(account), None) = (&self.account, &streamed.call) {
+                account.came_whole(streamed.in_flight.endpoint());
+            }
         }
         if let Some(account) = &mut self.account {
             account.finished();
         }
+    }
+}
+
+impl Content {
+    /// The replica whose doing it is that the response broke off. A call is judged by its status, and
+    /// who pauses may have nothing to say.
+    fn blames(&self, error: &BodyError) -> Option<&Endpoint> {
+        let Self::Streamed(Streamed { upload, in_flight, call: None, .. }) = self else {
+            return None;
+        };
+        let is_clients = upload.client_error().is_some() || matches!(error, BodyError::Idle);
+        (!is_clients).then(|| &**in_flight.endpoint())
     }
 }
 
@@ -228,7 +243,7 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(frame))) => {
                     account.sent(frame.data_ref().map_or(0, Bytes::len));
                 }
-                Poll::Ready(Some(Err(_))) => account.broke_off(),
+                Poll::Ready(Some(Err(error))) => account.broke_off(body.content.blames(error)),
                 Poll::Ready(None) => account.finished(),
                 Poll::Pending => {}
             }

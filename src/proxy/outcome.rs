@@ -166,7 +166,10 @@ impl Core {
         let transition = match is_well {
             Some(false) if says == Says::Silent => endpoint.health.dial_timed_out(),
             Some(true) => endpoint.health.succeeded(sent),
-            Some(false) => self.eject(route, endpoint, verdict.word, sent),
+            Some(false) => {
+                let sent = Sent { at: sent, cut: false };
+                eject(self.index, route, endpoint, verdict.word, sent)
+            }
             None => None,
         };
         dial::report(&route.upstream, endpoint, transition);
@@ -199,24 +202,44 @@ impl Core {
     pub fn note_retry(&self, endpoint: &Endpoint, reason: &'static str) {
         endpoint.counters.of(self.index).retries.count(reason);
     }
+}
 
-    /// Counts a failure, and leaves the endpoint out if that was one too many.
-    fn eject(
-        &self,
-        route: &Route,
-        endpoint: &Endpoint,
-        reason: &'static str,
-        sent: Timestamp,
-    ) -> Option<Transition> {
-        let jitter = fastrand::u32(..=MOST_JITTER);
-        let failed = Failed { sent, at: clock::now(), jitter };
-        let eject = &route.policy().eject;
-        let transition = route.upstream.endpoint_failed(endpoint, &failed, eject);
-        if transition.is_some() {
-            endpoint.counters.of(self.index).ejections.count(reason);
-        }
-        transition
+/// The body of a response broke off by the replica's doing. The request is counted already, by its
+/// head; what that said about the replica's health is taken back.
+pub fn note_cut(core: usize, route: &Route, endpoint: &Endpoint, sent: Timestamp) {
+    endpoint.counters.of(core).cut();
+    let transition = eject(core, route, endpoint, "cut", Sent { at: sent, cut: true });
+    dial::report(&route.upstream, endpoint, transition);
+}
+
+/// The body of a response came to its end.
+pub fn note_whole(route: &Route, endpoint: &Endpoint, sent: Timestamp) {
+    dial::report(&route.upstream, endpoint, endpoint.health.answered_whole(sent));
+}
+
+/// A request that failed: when it was sent, and whether it was answered, but not to the end.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Timestamp,
+    cut: bool,
+}
+
+/// Counts a failure, and leaves the endpoint out if that was one too many.
+fn eject(
+    core: usize,
+    route: &Route,
+    endpoint: &Endpoint,
+    reason: &'static str,
+    sent: Sent,
+) -> Option<Transition> {
+    let jitter = fastrand::u32(..=MOST_JITTER);
+    let failed = Failed { sent: sent.at, at: clock::now(), jitter, cut: sent.cut };
+    let eject = &route.policy().eject;
+    let transition = route.upstream.endpoint_failed(endpoint, &failed, eject);
+    if transition.is_some() {
+        endpoint.counters.of(core).ejections.count(reason);
     }
+    transition
 }
 
 /// Measures an endpoint where that is asked for: all others are spared a line of memory that cores

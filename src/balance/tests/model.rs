@@ -319,7 +319,7 @@ impl Real {
             Event::Ill(age) => {
                 endpoint.counters.of(at % 2).count("5xx", Some(false));
                 let sent = time(now.saturating_sub(age));
-                let failed = Failed { sent, at: time(now), jitter };
+                let failed = Failed { sent, at: time(now), jitter, cut: false };
                 self.upstream.endpoint_failed(endpoint, &failed, &self.eject);
             }
             Event::CheckPassed => drop(self.checks[at].passed(health, &check)),

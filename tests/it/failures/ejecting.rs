@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
-use crate::support::{Ingress, Origin, check, eventually, get, service};
+use crate::support::{Ingress, Origin, Wire, check, eventually, get, service};
 
 const BUSY: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
 
@@ -26,6 +26,54 @@ async fn a_replica_that_answers_503_five_times_in_a_row_is_left_out() {
     for _ in 0..20 {
         check(&ingress, "a", "/", "200 good: GET /").await;
     }
+}
+
+const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
+
+/// A replica each of whose answers breaks off.
+async fn breaking() -> Origin {
+    Origin::scripted(|mut wire| async move {
+        wire.next_head().await;
+        wire.write(CUT).await;
+    })
+    .await
+}
+
+/// Whether the answer breaks off, be it before its head has gone out or after.
+async fn breaks_off(ingress: &Ingress) -> bool {
+    let mut client = Wire::to(ingress.address).await;
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.until("good: GET /").await.is_none()
+}
+
+#[tokio::test]
+async fn a_replica_whose_answers_break_off_is_left_out_and_a_head_alone_does_not_bring_it_back() {
+    let (bad, good) = (breaking().await, Origin::named("good").await);
+    let replicas = [bad.address, good.address];
+    let labels = "hiveway.balance=round-robin hiveway.eject.base=300ms";
+    let ingress = Ingress::start([service("shop", labels, &replicas)]).await;
+    let broken = async || {
+        let mut broken = 0;
+        while ingress.state(bad.address) != "ejected" {
+            broken += usize::from(breaks_off(&ingress).await);
+        }
+        broken
+    };
+    assert_eq!(broken().await, 5);
+    eventually("its time is over", || ingress.state(bad.address) == "probation").await;
+    assert_eq!(broken().await, 1, "one failure is enough for the next time");
+}
+
+#[tokio::test]
+async fn answers_that_break_off_everywhere_cost_no_replica() {
+    let (one, two) = (breaking().await, breaking().await);
+    let replicas = [one.address, two.address];
+    let ingress = Ingress::start([service("shop", "hiveway.path=/", &replicas)]).await;
+    for _ in 0..10 {
+        let broken = join_all((0..20).map(|_| breaks_off(&ingress))).await;
+        assert!(broken.into_iter().all(|breaks_off| breaks_off));
+    }
+    assert_eq!(replicas.map(|replica| ingress.state(replica)), ["healthy", "healthy"]);
 }
 
 #[tokio::test]
