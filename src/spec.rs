@@ -222,7 +222,7 @@ impl Default for Timeouts {
             response_header: Some(Duration::from_mins(1)),
             stream_idle: Duration::from_mins(5),
             upgrade_idle: Duration::from_hours(1),
-            queue: Duration::from_secs(5),
+            queue: Duration::from_secs(15),
         }
     }
 }
@@ -254,7 +254,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: None, inflight: None, queue: 1000, connections: None }
+        Self { body: None, inflight: None, queue: 10_000, connections: None }
     }
 }
 

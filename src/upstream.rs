@@ -216,6 +216,8 @@ pub struct Endpoint {
     pub latency: PeakEwma,
     /// Requests sent to it and not answered to the end: the load that balancing compares.
     in_flight: AtomicUsize,
+    /// Requests that are on their way there, without a connection yet.
+    pub entering: AtomicUsize,
     /// Connections to it that wait for a request, on all cores.
     pub idle_connections: AtomicUsize,
     /// All connections to it, on all cores.
@@ -237,6 +239,7 @@ impl Endpoint {
             began: AtomicU64::new(0),
             latency: PeakEwma::default(),
             in_flight: AtomicUsize::new(0),
+            entering: AtomicUsize::new(0),
             idle_connections: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             counters: PerCore::new(cores),

@@ -1,6 +1,8 @@
 //! From a route to a connection: choose an endpoint, take a pooled connection or dial, race a dial
 //! that hangs, and wait where Swarm itself leaves a gap.
 
+mod crowd;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::affinity::Wish;
 use crate::balance::{self, Search};
 use crate::clock;
 use crate::proxy::Core;
+use crate::proxy::connect::crowd::{Entering, Waiting};
 use crate::proxy::dial::{self, DialError, RACE_AFTER};
 use crate::proxy::error::ProxyError;
 use crate::proxy::http1::OpenConnection;
@@ -157,6 +160,7 @@ impl Core {
         let started = clock::now();
         let limit = route.policy().timeouts.queue;
         let dial_limit = route.policy().timeouts.connect.saturating_mul(2);
+        let mut has_waited = false;
         loop {
             let now = clock::now();
             let left = limit.saturating_sub(now.since(started));
@@ -164,6 +168,12 @@ impl Core {
             let pick = || Self::pick(route, wish, tried, !repeatable, now);
             let Some(picked) = chosen.take().or_else(pick) else {
                 self.wait_for_endpoint(route, wish, tried, !repeatable, left).await?;
+                has_waited = true;
+                continue;
+            };
+            // Others have waited for this very moment, too.
+            let Some(_entering) = Entering::after(has_waited, &picked.endpoint, now) else {
+                crowd::stand_back(route).await?;
                 continue;
             };
             let may_borrow = repeatable && is_full(route, &picked.endpoint);
@@ -353,21 +363,4 @@ fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timest
 fn is_full(route: &Route, endpoint: &Endpoint) -> bool {
     let most = route.policy().limits.connections;
     most.is_some_and(|most| endpoint.connections.load(Relaxed) >= most)
-}
-
-/// Counts a request that waits.
-struct Waiting<'u>(&'u Upstream);
-
-impl<'u> Waiting<'u> {
-    fn count(upstream: &'u Upstream, most: u64) -> Result<Self, ProxyError> {
-        let before = upstream.waiting.fetch_add(1, Relaxed);
-        let waiting = Self(upstream);
-        if before >= most { Err(ProxyError::QueueFull) } else { Ok(waiting) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
-    }
 }

@@ -1,7 +1,9 @@
 //! Requests that no replica can take yet.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -35,6 +37,36 @@ async fn requests_wait_for_a_replica_and_arrive_when_it_is_there() {
         });
     assert!(replies.iter().all(|reply| reply.to_string() == "200 shop: GET /"));
     assert_eq!(ingress.upstream("shop").waiting.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_crowd_that_has_waited_is_let_in_bit_by_bit_and_all_of_it() {
+    const CROWD: u16 = 600;
+    let (ingress, replica) = starting("hiveway.path=/").await;
+    let (at_once, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counts = (Arc::clone(&at_once), Arc::clone(&most));
+    let (replies, (began, _origin)) =
+        tokio::join!(join_all((0..CROWD).map(|_| get(&ingress, "a", "/"))), async {
+            waiting(&ingress, CROWD.into()).await;
+            let began = clock::now();
+            let origin = replica.following(move |mut wire| {
+                let (at_once, most) = (Arc::clone(&counts.0), Arc::clone(&counts.1));
+                async move {
+                    while wire.next_head().await.is_some() {
+                        most.fetch_max(at_once.fetch_add(1, SeqCst) + 1, SeqCst);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        at_once.fetch_sub(1, SeqCst);
+                        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                    }
+                }
+            });
+            (began, origin)
+        });
+    assert!(replies.iter().all(|reply| reply.status() == 200));
+    // Twice as many every 100 ms: where the machine is slow, more may be there at once.
+    let took = clock::now().since(began).as_millis();
+    let most = most.load(SeqCst);
+    assert!(most <= 64 << (took / 100).min(5), "{most} at once, all within {took} ms");
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ fn a_service_scaled_to_zero_answers_503_at_once_and_never_404() {
         seen.insert(status);
         (status == 503).then_some(())
     });
-    // Five seconds are `timeout.queue`: a service that wants no task does not wait for one.
+    // They are less than `timeout.queue`: a service that wants no task does not wait for one.
     for _ in 0..50 {
         let answer = get("zero.test", "/").expect("an answer within five seconds");
         assert_eq!(answer.status, 503);

@@ -121,7 +121,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         ],
         stream_idle,
     ),
-    Setting::live(["timeout.queue", "duration", "5s", "for a replica to be there"], |to, it| {
+    Setting::live(["timeout.queue", "duration", "15s", "for a replica to be there"], |to, it| {
         put(&mut to.route.policy.timeouts.queue, value::duration(it.text))
     }),
     Setting::live(

@@ -91,11 +91,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         [
             "limit.queue",
             "number",
-            "1000",
+            "10000",
             "requests that wait for a replica; more get 503 with `Retry-After`",
         ],
         |to, it| {
-            put(&mut to.route.policy.limits.queue, value::number(it.text, 0..=u64::MAX, "1000"))
+            put(&mut to.route.policy.limits.queue, value::number(it.text, 0..=u64::MAX, "10000"))
         },
     ),
     Setting::live(

@@ -213,6 +213,17 @@ impl Deserted {
         Self { address, socket }
     }
 
+    /// From now on a script is followed with each connection.
+    pub(crate) fn following<F, S>(self, script: F) -> Origin
+    where
+        F: Fn(Wire) -> S + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        self.socket.listen(128).unwrap();
+        let listener = TcpListener::from_std(self.socket.into()).unwrap();
+        Origin::accepting(listener, Arc::default(), move |stream, _| script(Wire::over(stream)))
+    }
+
     /// From now on requests are answered like [`Origin::named`] does it.
     pub(crate) fn inhabited_by(self, name: &'static str) -> Origin {
         self.socket.listen(128).unwrap();
