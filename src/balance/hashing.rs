@@ -41,8 +41,13 @@ pub(super) fn choose<'e>(
     within.max_by_key(rank).or_else(|| candidates.max_by_key(rank))
 }
 
-/// How many requests in flight an endpoint may come to: a quarter more than its share.
+/// How many requests in flight an endpoint may come to: a quarter more than its share, and more while
+/// that is what chance does. Keys that are spread at random differ by the square root of a share, and
+/// to move them for it would part them from their replica without need.
 pub(super) fn bound(load: usize, count: usize) -> usize {
-    let quarters = load.saturating_add(1).saturating_mul(5);
-    quarters.div_ceil(count.saturating_mul(4).max(1)).max(FREE)
+    let (load, count) = (load.saturating_add(1), count.max(1));
+    let share = load.div_ceil(count);
+    let by_chance = share.saturating_add(share.isqrt().saturating_mul(3));
+    let quarters = load.saturating_mul(5);
+    quarters.div_ceil(count.saturating_mul(4)).max(by_chance).max(FREE)
 }

@@ -68,7 +68,7 @@ fn one_key_that_everybody_has_fills_nobody_above_the_bound() {
         guards.push(picked.start_request());
     }
     let most = endpoints.iter().map(|endpoint| endpoint.in_flight()).max().unwrap();
-    assert!(most <= 126, "{most} of 1000 on one of ten");
+    assert!(most <= 131, "{most} of 1000 on one of ten");
 }
 
 #[test]
@@ -106,13 +106,15 @@ fn a_session_stays_with_its_slot_until_that_takes_no_requests() {
 
 proptest! {
     #[test]
-    fn the_bound_leaves_room_for_one_more_and_is_a_quarter_above_the_share(
+    fn the_bound_leaves_room_for_one_more_and_is_a_quarter_above_the_share_or_what_chance_does(
         loads in prop::collection::vec(0_usize..300, 1..20),
     ) {
         let (load, count) = (loads.iter().sum::<usize>(), loads.len());
         let most = bound(load, count);
         prop_assert!(loads.iter().any(|load| *load < most));
-        prop_assert!(most <= 8 || (most - 1) * 4 * count < (load + 1) * 5);
+        let share = (load + 1).div_ceil(count);
+        let by_chance = most <= share + 3 * share.isqrt();
+        prop_assert!(most <= 8 || by_chance || (most - 1) * 4 * count < (load + 1) * 5);
     }
 
     /// The slow reference: all ranks sorted, the first below the bound.

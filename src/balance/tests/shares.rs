@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt::Write as _;
 
 use super::*;
 
@@ -26,9 +27,23 @@ fn healthy(count: usize) -> Vec<Arc<Endpoint>> {
 /// others of its core as `pace` says. Cores have randomness of their own; they take turns here, since
 /// threads that are stopped in the middle would occupy endpoints for as long as the machine likes.
 fn shares(balance: &Balance, cores: usize, paces: &[usize], slow_start: Duration) -> Vec<usize> {
-    let endpoints = healthy(paces.len());
-    let mut rngs: Vec<_> = (0..cores as u64).map(fastrand::Rng::with_seed).collect();
     let mut shares = vec![0; paces.len()];
+    for at in picked(balance, cores, &healthy(paces.len()), paces, slow_start) {
+        shares[at] += 1;
+    }
+    shares
+}
+
+/// The places of those that 100,000 requests get, one after the other; see [`shares`].
+fn picked(
+    balance: &Balance,
+    cores: usize,
+    endpoints: &[Arc<Endpoint>],
+    paces: &[usize],
+    slow_start: Duration,
+) -> Vec<usize> {
+    let mut rngs: Vec<_> = (0..cores as u64).map(fastrand::Rng::with_seed).collect();
+    let mut all = Vec::with_capacity(PICKS);
     let mut open = BinaryHeap::<Reverse<(usize, usize, usize)>>::new();
     let mut guards = BTreeMap::new();
     for step in 0..PICKS {
@@ -42,13 +57,13 @@ fn shares(balance: &Balance, cores: usize, paces: &[usize], slow_start: Duration
         let rng = &mut rngs[step % cores];
         let mut search = Search { slow_start, ..Search::by(balance, now) };
         search.wish.key = hashes(balance).then(|| Key::of(&rng.u64(..).to_le_bytes()));
-        let picked = pick(&endpoints, &search, || step, rng).unwrap();
+        let picked = pick(endpoints, &search, || step, rng).unwrap();
         let at = endpoints.iter().position(|endpoint| endpoint.id == picked.id).unwrap();
-        shares[at] += 1;
+        all.push(at);
         guards.insert(step, picked.start_request());
         open.push(Reverse((step + paces[at] * cores, step, at)));
     }
-    shares
+    all
 }
 
 /// Each share in percent of a fair one.
@@ -65,6 +80,59 @@ fn equal_endpoints_have_equal_shares_on_one_core_and_on_four() {
             let even = |share: &usize| share.abs_diff(100) <= within + 1;
             assert!(shares.iter().all(even), "{balance:?} on {cores}: {shares:?}");
         }
+    }
+}
+
+/// Percent of the keys, each asked for once on as many cores, that move when the fourth of ten leaves.
+fn moved(cores: usize, at_once: usize) -> f64 {
+    let balance = Balance::Hash(HashBy::ClientIp);
+    let before = healthy(10);
+    let mut after = healthy(10);
+    after.remove(3);
+    let names = |endpoints: &[Arc<Endpoint>]| {
+        let paces = vec![at_once; endpoints.len()];
+        let picked = picked(&balance, cores, endpoints, &paces, Duration::ZERO);
+        picked.into_iter().map(|at| endpoints[at].mark()).collect::<Vec<_>>()
+    };
+    let moved = names(&before).iter().zip(names(&after)).filter(|(was, is)| **was != *is).count();
+    moved as f64 * 100.0 / PICKS as f64
+}
+
+/// A row for each way to balance, on one core and on four.
+fn table() -> String {
+    let mut text = "| `balance` | workers | least | most | moved when one of ten leaves |\n\
+                    |---|---:|---:|---:|---:|\n"
+        .to_owned();
+    let names = ["`least-request`", "`round-robin`", "`ewma`", "`hash:client-ip`"];
+    for (balance, name) in BALANCES.iter().zip(names) {
+        for cores in [1, 4] {
+            let shares = shares(balance, cores, &[AT_ONCE; 10], Duration::ZERO);
+            let percent = |share: Option<&usize>| *share.unwrap() as f64 * 100.0 / PICKS as f64;
+            let (least, most) = (percent(shares.iter().min()), percent(shares.iter().max()));
+            let moved = if hashes(balance) {
+                format!("{:.2} %; {:.2} % under load", moved(1, 0), moved(cores, AT_ONCE))
+            } else {
+                "-".to_owned()
+            };
+            writeln!(text, "| {name} | {cores} | {least:.2} % | {most:.2} % | {moved} |").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_shares_that_the_documentation_tells_are_these() {
+    let table = table();
+    println!("{table}");
+    let page = include_str!("../../../docs/health.md");
+    assert!(page.contains(&table), "docs/health.md must have this table:\n\n{table}");
+}
+
+#[test]
+fn when_one_of_ten_leaves_no_more_keys_move_than_it_had_and_a_twentieth() {
+    for cores in [1, 4] {
+        let moved = [moved(cores, 0), moved(cores, AT_ONCE)];
+        assert!(moved.iter().all(|moved| (9.0..=15.0).contains(moved)), "{cores}: {moved:?}");
     }
 }
 
