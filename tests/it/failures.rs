@@ -7,3 +7,4 @@ mod http2;
 mod leaving;
 mod repeating;
 mod reports;
+mod restraint;
