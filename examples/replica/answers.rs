@@ -13,6 +13,7 @@
 //! | `/ws` | a WebSocket, or `Upgrade: echo`, that sends everything back |
 //! | `/resolve?name=` | the addresses of that name, as this replica's DNS has them now |
 //! | `/log` | how often each request id was seen |
+//! | `/mood?is=` | from now on it answers as one that is `well`, `failing` (503 every other time by chance), `slow` (pauses are 20 times longer) or `breaking` (reset after the head); these two paths stay as they are |
 //!
 //! Each answer carries `X-Replica`, the name of the task.
 
@@ -30,6 +31,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::body::{AnswerBody, Source};
+use crate::mood::{Mood, MoodNow};
 use crate::seen::Seen;
 use crate::server::UnderWay;
 use crate::{Options, Role, database, websocket};
@@ -41,6 +43,7 @@ const X_REPLICA: HeaderName = HeaderName::from_static("x-replica");
 pub(crate) struct Replica {
     pub(crate) options: Arc<Options>,
     seen: Seen,
+    mood: MoodNow,
     hostname: String,
     /// The task's name, or the host's where none was given.
     header: HeaderValue,
@@ -54,7 +57,7 @@ impl Replica {
         let known_as = if options.task.is_empty() { &hostname } else { &options.task };
         let header = HeaderValue::from_str(known_as).unwrap_or(HeaderValue::from_static("replica"));
         let seen = Seen::new(options.ran.as_deref())?;
-        Ok(Self { options, seen, hostname, header })
+        Ok(Self { options, seen, mood: MoodNow::default(), hostname, header })
     }
 }
 
@@ -79,17 +82,49 @@ pub(crate) async fn answer(
     if request.uri().path() == "/log" {
         return Ok(json(replica.seen.to_json()));
     }
+    if request.uri().path() == "/mood" {
+        return Ok(change_mood(request.uri().query(), &replica));
+    }
     replica.seen.record(request.method(), request.headers());
+    let mood = replica.mood.get();
     let mut response = if request.uri().path() == "/ws" {
         websocket::answer(&mut request, under_way)
     } else {
         let (parts, body) = request.into_parts();
         let mut response = by_path(&parts, body, &replica, &under_way).await?;
+        spoil(&mut response, mood, &under_way);
         response.body_mut().under_way = Some(under_way);
         response
     };
     response.headers_mut().insert(X_REPLICA, replica.header.clone());
     Ok(response)
+}
+
+/// Sets the mood that the query names.
+fn change_mood(query: Option<&str>, replica: &Replica) -> Response<AnswerBody> {
+    let wanted = query.and_then(|query| query.strip_prefix("is=")).and_then(Mood::named);
+    let Some(mood) = wanted else {
+        let mut response = Response::new("write is=well, failing, slow or breaking\n".into());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    };
+    replica.mood.set(mood);
+    Response::new("so be it\n".into())
+}
+
+/// What becomes of an answer in that mood.
+fn spoil(response: &mut Response<AnswerBody>, mood: Mood, under_way: &UnderWay) {
+    match mood {
+        Mood::Failing if fastrand::bool() => {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE
+        }
+        Mood::Breaking => {
+            // As for `/reset`.
+            let _ = under_way.0.reset_at_close();
+            response.body_mut().source = Source::broken();
+        }
+        Mood::Well | Mood::Failing | Mood::Slow => {}
+    }
 }
 
 async fn by_path(
@@ -105,7 +140,7 @@ async fn by_path(
         (Role::Backend, _) if path == "/api" || path.starts_with("/api/") => api(replica).await,
         (_, "/slow") => {
             let pause = Duration::from_millis(number("ms").unwrap_or(1000));
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause * replica.mood.get().slowness()).await;
             what_arrived(parts, body, replica).await
         }
         (_, "/status") => {

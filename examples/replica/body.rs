@@ -1,5 +1,6 @@
 //! The body of an answer: at hand, made piece by piece, or the request's own sent back.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) enum Source {
     Pieces { left: u64, chunk: usize, every: Duration, due: Pin<Box<Sleep>> },
     /// The request's body, as it comes, and then trailers if there are any.
     Echo(Incoming, Option<HeaderMap>),
+    /// Nothing for a moment, in which the head goes out; then it breaks off.
+    Broken(Pin<Box<Sleep>>),
 }
 
 impl Source {
@@ -36,6 +39,11 @@ impl Source {
     pub(crate) fn echo(body: Incoming, is_call: bool) -> Self {
         let ok = [(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))];
         Self::Echo(body, is_call.then(|| ok.into_iter().collect()))
+    }
+
+    /// A body that is announced, and breaks off before its first byte.
+    pub(crate) fn broken() -> Self {
+        Self::Broken(Box::pin(tokio::time::sleep(Duration::from_millis(1))))
     }
 
     /// A line of text, then the trailer `x-checksum: 42`.
@@ -66,11 +74,11 @@ impl From<Source> for AnswerBody {
     }
 }
 
-type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
+type Piece = Option<io::Result<Frame<Bytes>>>;
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match &mut self.source {
@@ -89,7 +97,12 @@ impl Body for AnswerBody {
             }
             Source::Echo(body, trailers) => {
                 let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+                let frame = frame.map(|piece| piece.map_err(io::Error::other));
                 Poll::Ready(frame.or_else(|| trailers.take().map(|it| Ok(Frame::trailers(it)))))
+            }
+            Source::Broken(head_is_out) => {
+                std::task::ready!(head_is_out.as_mut().poll(cx));
+                Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into())))
             }
         }
     }
@@ -100,6 +113,7 @@ impl Body for AnswerBody {
             Source::WithTrailers(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Source::Pieces { left, .. } => *left == 0,
             Source::Echo(body, trailers) => body.is_end_stream() && trailers.is_none(),
+            Source::Broken(_) => false,
         }
     }
 
@@ -111,6 +125,7 @@ impl Body for AnswerBody {
             Source::WithTrailers(..) | Source::Echo(_, Some(_)) => SizeHint::default(),
             Source::Pieces { left, .. } => SizeHint::with_exact(*left),
             Source::Echo(body, None) => body.size_hint(),
+            Source::Broken(_) => SizeHint::with_exact(1024),
         }
     }
 }

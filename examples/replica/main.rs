@@ -9,6 +9,7 @@
 mod answers;
 mod body;
 mod database;
+mod mood;
 mod seen;
 mod server;
 mod websocket;

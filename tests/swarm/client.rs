@@ -27,8 +27,18 @@ fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {
 
 /// One GET on a connection of its own, five seconds at most.
 pub(crate) fn get_from(address: SocketAddr, host: &str, path: &str) -> Result<Answer, Failure> {
+    get_with(address, host, path, &[])
+}
+
+/// As [`get_from`], with further fields.
+pub(crate) fn get_with(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    fields: &[&str],
+) -> Result<Answer, Failure> {
     let host = format!("Host: {host}");
-    let request = request("GET", path, &[&host, "Connection: close"], &[]);
+    let request = request("GET", path, &[&[&host, "Connection: close"], fields].concat(), &[]);
     on_a_runtime(async {
         let exchange = async { Connection::open(address).await?.exchange(&request).await };
         tokio::time::timeout(Duration::from_secs(5), exchange)

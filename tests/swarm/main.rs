@@ -31,9 +31,11 @@ mod client;
 mod crowd;
 mod docker;
 mod lab;
+mod replica;
 
 mod counting;
 mod events;
+mod faults;
 mod idle;
 mod lossless;
 mod nodes;

@@ -11,6 +11,7 @@ mod keepers;
 mod labels;
 mod loss;
 mod managers;
+mod sessions;
 mod updates;
 
 use std::env;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::proxy::Proxy;
 use super::run::{rate, wait_served};
-use crate::docker::{Service, docker};
-use crate::lab::{admin, script, stdout};
+use crate::docker::Service;
+use crate::lab::admin;
 use crate::load::{Load, Plan, Target};
+use crate::replica::Replica;
 use crate::report::LATE;
 
 /// The service with the dead replica, and the one that is updated.
@@ -50,55 +51,15 @@ impl fmt::Display for Churn {
     }
 }
 
-/// One replica whose port refuses from now on.
-#[derive(Debug)]
-struct Dead {
-    /// Of its process.
-    pid: String,
-    /// As metrics have it, for example `mourning.3`.
-    endpoint: String,
-}
-
-impl Dead {
-    /// Makes one of the service's replicas refuse, behind the back of the Swarm.
-    fn one_of(service: &str) -> Self {
-        let filter = format!("label=com.docker.swarm.service.name={service}");
-        let ids = docker(&["ps", "--quiet", "--filter", &filter]);
-        let id = ids.lines().next().expect("a container");
-        let format = "{{.State.Pid}} {{index .Config.Labels \"com.docker.swarm.task.name\"}}";
-        let told = docker(&["inspect", "--format", format, id]);
-        let (pid, task) = told.split_once(' ').expect("a pid and a name");
-        let endpoint = task.rsplit_once('.').map_or(task, |(endpoint, _)| endpoint).to_owned();
-        let dead = Self { pid: pid.to_owned(), endpoint };
-        let reject = ["-j", "REJECT", "--reject-with", "tcp-reset"];
-        let to_port = ["-p", "tcp", "--dport", "8080"];
-        dead.iptables(&[&["-A", "INPUT"], to_port.as_slice(), &["--syn"]].concat());
-        dead.iptables(&[&["-A", "INPUT"], to_port.as_slice(), &reject].concat());
-        dead
-    }
-
-    fn iptables(&self, args: &[&str]) -> String {
-        let enter = ["1", "nsenter", "-n", "-t", &self.pid, "iptables", "-w"];
-        stdout(&mut script("on.sh", &[enter.as_slice(), args].concat()))
-    }
-
-    /// Connections that were asked of it so far.
-    fn dials(&self) -> u64 {
-        let list = self.iptables(&["-L", "INPUT", "-v", "-x", "-n"]);
-        let first = list.lines().nth(2).and_then(|rule| rule.split_whitespace().next());
-        first.and_then(|packets| packets.parse().ok()).expect("the counter of the first rule")
-    }
-
-    /// Requests that Hiveway had it for so far, however they ended.
-    fn requests(&self) -> u64 {
-        let metrics = admin("/metrics").expect("the edge's metrics");
-        let endpoint = format!("endpoint=\"{}\"", self.endpoint);
-        let of_it = |line: &&str| {
-            line.starts_with("hiveway_upstream_requests_total{") && line.contains(&endpoint)
-        };
-        let count = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
-        metrics.lines().filter(of_it).filter_map(count).sum()
-    }
+/// Requests that Hiveway had a replica for so far, however they ended.
+fn requests_of(replica: &Replica) -> u64 {
+    let metrics = admin("/metrics").expect("the edge's metrics");
+    let endpoint = format!("endpoint=\"{}\"", replica.endpoint);
+    let of_it = |line: &&str| {
+        line.starts_with("hiveway_upstream_requests_total{") && line.contains(&endpoint)
+    };
+    let count = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+    metrics.lines().filter(of_it).filter_map(count).sum()
 }
 
 /// Updates the other service for so long.
@@ -115,10 +76,11 @@ pub(crate) fn run(proxy: Proxy, duration: Duration) -> Churn {
     let start = || Load::start(Plan::mixed(vec![target.clone()], rate()));
     let before = start();
     thread::sleep(Duration::from_secs(1));
-    let dead = Dead::one_of(name);
+    let dead = Replica::one_of(name);
+    dead.refuses();
     thread::sleep(TO_NOTICE);
     let measured = start();
-    let of_hiveway = || (proxy == Proxy::Hiveway).then(|| dead.requests());
+    let of_hiveway = || (proxy == Proxy::Hiveway).then(|| requests_of(&dead));
     let (dials, requests) = (dead.dials(), of_hiveway());
     before.stop().expect("a load");
 

@@ -164,7 +164,7 @@ defaults
   timeout connect 1s
   timeout client 60s
   timeout server 60s
-  timeout queue 5s
+  timeout queue 15s
   option redispatch 1
   retries 5
   retry-on all-retryable-errors

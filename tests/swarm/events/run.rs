@@ -15,13 +15,17 @@ use crate::client::{SOON, get_from};
 use crate::crowd::ask;
 use crate::docker::{Deployed, Service, docker};
 use crate::exchange::Failure;
-use crate::lab::{lab_root, script, stdout, wait_for};
+use crate::lab::{lab_root, stdout, wait_for};
 use crate::load::{Load, Plan, Target};
+use crate::replica::Replica;
 use crate::report::{LATE, Report};
 
 /// How long the slow requests take, and how many of them are under way at any time, in all.
 const SLOW: Duration = Duration::from_secs(1);
 const SLOW_PER_SECOND: u32 = 50;
+
+/// How long clients wait for an answer: longer than Hiveway lets a request wait for a replica.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Requests per second in all.
 pub(crate) fn rate() -> u32 {
@@ -227,9 +231,12 @@ impl Running {
             path: path.to_owned(),
         };
         let began = Instant::now();
-        let load = Load::start(Plan::mixed(vec![target("/")], per_second));
+        let load = |path: &str, per_second| {
+            let plan = Plan::mixed(vec![target(path)], per_second);
+            Load::start(Plan { timeout: PATIENCE, ..plan })
+        };
         let slow = format!("/slow?ms={}", SLOW.as_millis());
-        let slow = Load::start(Plan::mixed(vec![target(&slow)], slow_per_second));
+        let (load, slow) = (load("/", per_second), load(&slow, slow_per_second));
         thread::sleep(Duration::from_secs(2));
         let times = self.happen(began);
         thread::sleep(Duration::from_secs(1) + self.case.kind.start_delay());
@@ -281,14 +288,11 @@ impl Running {
 
     /// Ends one replica without a word of warning.
     fn crash(&self) {
-        let filter = format!("label=com.docker.swarm.service.name={}", self.name);
-        let ids = docker(&["ps", "--quiet", "--filter", &filter]);
-        let id = ids.lines().next().expect("a container");
+        let replica = Replica::one_of(&self.name);
         if self.case.event == Event::Remove {
-            docker(&["rm", "--force", id]);
+            docker(&["rm", "--force", &replica.id]);
         } else {
-            let pid = docker(&["inspect", "--format", "{{.State.Pid}}", id]);
-            stdout(&mut script("on.sh", &["1", "kill", "-9", &pid]));
+            replica.signal("KILL");
         }
     }
 
