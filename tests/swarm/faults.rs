@@ -69,21 +69,23 @@ struct Running {
 }
 
 impl Running {
-    fn create(case: Case) -> Self {
-        let name = case.name();
-        let label = |service: Service, (key, value): (&str, &str)| {
-            service.label(&format!("hiveway.{key}={value}"))
-        };
-        let service = Service::new(&name).label(&format!("hiveway.host={name}.test"));
-        let service = service.replicas(REPLICAS).args(&["--no-healthcheck"]);
-        let service = label(service, ("balance", case.balance.label())).create();
-        Self { case, name, _service: service }
+    fn create(case: Case, name: &str, labels: &[&str]) -> Self {
+        let balance = format!("hiveway.balance={}", case.balance.label());
+        let service = Service::new(name).label(&format!("hiveway.host={name}.test"));
+        let service = service.label(&balance).replicas(REPLICAS).args(&["--no-healthcheck"]);
+        let service = labels.iter().fold(service, |service, label| service.label(label));
+        Self { case, name: name.to_owned(), _service: service.create() }
     }
 
     fn load(&self, per_second: u32) -> Load {
         let host = format!("{}.test", self.name);
         let target = Target { address: EDGE, host, path: PACE.to_owned() };
         Load::start(Plan::mixed(vec![target], per_second))
+    }
+
+    /// How often one of its replicas was left out for failing.
+    fn ejections(&self) -> f64 {
+        self.sum(&metrics(), &["hiveway_upstream_ejections_total{"], "")
     }
 
     fn observe(&self, form: Form) -> Outcome {
@@ -116,24 +118,33 @@ impl Running {
     }
 
     fn tries(&self, replica: &Replica) -> Tries {
-        let metrics = admin("/metrics").expect("the edge's metrics");
         let names = ["hiveway_upstream_requests_total{", "hiveway_upstream_in_flight{"];
-        let service = format!("service=\"{}\"", self.name);
         let endpoint = format!("endpoint=\"{}\"", replica.endpoint);
-        let mut tries = Tries::default();
-        for line in metrics.lines().filter(|line| names.iter().any(|name| line.starts_with(name))) {
-            let count = line.rsplit(' ').next().and_then(|text| text.parse::<f64>().ok());
-            let count = count.filter(|_| line.contains(&service)).unwrap_or_default();
-            tries.all += count;
-            tries.bad += if line.contains(&endpoint) { count } else { 0.0 };
-        }
-        tries
+        let metrics = metrics();
+        Tries { bad: self.sum(&metrics, &names, &endpoint), all: self.sum(&metrics, &names, "") }
     }
+
+    /// What these metrics of the service come to, where a label is what it is to be.
+    fn sum(&self, metrics: &str, names: &[&str], label: &str) -> f64 {
+        let service = format!("service=\"{}\"", self.name);
+        let wanted = |line: &&str| {
+            names.iter().any(|name| line.starts_with(name))
+                && line.contains(&service)
+                && line.contains(label)
+        };
+        let count = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+        metrics.lines().filter(wanted).filter_map(count).sum()
+    }
+}
+
+fn metrics() -> String {
+    admin("/metrics").expect("the edge's metrics")
 }
 
 /// Runs these at the same time.
 fn run(cases: &[Case], form: Form) -> Vec<Outcome> {
-    let services: Vec<Running> = cases.iter().map(|&case| Running::create(case)).collect();
+    let services: Vec<Running> =
+        cases.iter().map(|&case| Running::create(case, &case.name(), &[])).collect();
     thread::scope(|scope| {
         let begin = |service| scope.spawn(move || Running::observe(service, form));
         let threads: Vec<_> = services.iter().map(begin).collect();
@@ -188,4 +199,34 @@ fn a_bad_replica_of_three_gets_little_whatever_is_wrong_with_it() {
         (SHORT, run(&Case::ALL, SHORT))
     };
     assert_left_out(form, &outcomes);
+}
+
+#[test]
+fn when_all_are_bad_none_is_left_out_nor_asked_much_more_and_all_serve_when_they_are_well() {
+    const PER_SECOND: u32 = 100;
+    require_edge();
+    let case = Case { fault: Fault::Failing, balance: Balance::LeastRequest };
+    let service = Running::create(case, "all-bad", &["hiveway.retry.on=reset,503"]);
+    wait_replicas("all-bad.test", REPLICAS as usize);
+    let replicas = Replica::all_of("all-bad");
+    replicas.iter().for_each(|replica| case.fault.begin(replica));
+    let any = replicas.first().expect("a replica");
+    let (before, began) = (service.tries(any).all, Instant::now());
+    let load = service.load(PER_SECOND);
+    thread::sleep(Duration::from_secs(8));
+    let report = load.stop().expect("a load");
+    #[expect(clippy::cast_precision_loss, reason = "counts of seconds")]
+    let (tries, sent) = (service.tries(any).all - before, report.sent as f64);
+    // Ten a second are always allowed, and ten at once.
+    let most = 1.2 * sent + 10.0 + 10.0 * began.elapsed().as_secs_f64();
+    eprintln!("all bad: {tries} tries for {}, {} ejections", report, service.ejections());
+    assert!(tries <= most, "{tries} tries, where {most} are allowed");
+    assert!(service.ejections() < 1.0, "somebody was left out");
+
+    replicas.iter().for_each(|replica| replica.becomes("well"));
+    let load = service.load(PER_SECOND);
+    thread::sleep(Duration::from_secs(2));
+    let report = load.stop().expect("a load");
+    assert_eq!(report.failed(), 0, "all are well again: {report}");
+    assert_eq!(report.replicas.len(), REPLICAS as usize, "{report}");
 }

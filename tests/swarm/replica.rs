@@ -20,9 +20,17 @@ pub(crate) struct Replica {
 impl Replica {
     /// One of the service's, whichever.
     pub(crate) fn one_of(service: &str) -> Self {
+        Self::all_of(service).into_iter().next().expect("a container")
+    }
+
+    /// All of the service's.
+    pub(crate) fn all_of(service: &str) -> Vec<Self> {
         let filter = format!("label=com.docker.swarm.service.name={service}");
         let ids = docker(&["ps", "--quiet", "--filter", &filter]);
-        let id = ids.lines().next().expect("a container");
+        ids.lines().map(Self::of_container).collect()
+    }
+
+    fn of_container(id: &str) -> Self {
         let format = "{{.State.Pid}} {{index .Config.Labels \"com.docker.swarm.task.name\"}}";
         let told = docker(&["inspect", "--format", format, id]);
         let (pid, task) = told.split_once(' ').expect("a pid and a name");
