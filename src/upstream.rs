@@ -216,7 +216,7 @@ pub struct Endpoint {
     pub latency: PeakEwma,
     /// Requests sent to it and not answered to the end: the load that balancing compares.
     in_flight: AtomicUsize,
-    /// Requests that are on their way there, without a connection yet.
+    /// Requests that have waited for it and have no connection yet.
     pub entering: AtomicUsize,
     /// Connections to it that wait for a request, on all cores.
     pub idle_connections: AtomicUsize,

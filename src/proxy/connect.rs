@@ -172,10 +172,11 @@ impl Core {
                 continue;
             };
             // Others have waited for this very moment, too.
-            let Some(_entering) = Entering::after(has_waited, &picked.endpoint, now) else {
+            let entering = has_waited.then(|| Entering::at(&picked.endpoint, now));
+            if matches!(entering, Some(None)) {
                 crowd::stand_back(route).await?;
                 continue;
-            };
+            }
             let may_borrow = repeatable && is_full(route, &picked.endpoint);
             let borrow = if may_borrow { Borrow::Freely } else { Borrow::Never };
             if let Some(connection) = self.pooled(route, &picked.endpoint, borrow, now) {

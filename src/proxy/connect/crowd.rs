@@ -39,20 +39,16 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Counts a request that has chosen an endpoint and has no connection to it yet.
+/// Counts a request that has waited and has chosen an endpoint, until it has a connection to it.
 pub(super) struct Entering(Arc<Endpoint>);
 
 impl Entering {
-    /// None if it `has_waited`, and there are as many already as may be so soon.
-    pub(super) fn after(
-        has_waited: bool,
-        endpoint: &Arc<Endpoint>,
-        now: Timestamp,
-    ) -> Option<Self> {
+    /// None if there are as many already as may be so soon.
+    pub(super) fn at(endpoint: &Arc<Endpoint>, now: Timestamp) -> Option<Self> {
         let before = endpoint.entering.fetch_add(1, Relaxed);
         let entering = Self(Arc::clone(endpoint));
         let there = before.saturating_add(endpoint.in_flight());
-        (!has_waited || there < most_at(now.since(endpoint.began()))).then_some(entering)
+        (there < most_at(now.since(endpoint.began()))).then_some(entering)
     }
 }
 
