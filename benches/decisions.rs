@@ -54,6 +54,7 @@ fn service(number: usize) -> SwarmService {
         id: format!("task-{number}-{slot}"),
         slot: slot.to_string(),
         running: true,
+        ending: false,
         addresses: [("net".to_owned(), Ipv4Addr::from_bits(0x0a00_0000 + slot))].into(),
         ..SwarmTask::default()
     };

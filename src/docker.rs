@@ -212,8 +212,8 @@ impl Engine {
         Ok(info.swarm.cluster.id)
     }
 
-    /// An item whenever a service was created, updated or removed: "look again", never more, since
-    /// a promoted manager replays old events.
+    /// An item whenever a service was created, updated or removed, or a node has changed, as one does
+    /// that is drained: "look again", never more, since a promoted manager replays old events.
     ///
     /// It ends, or ends with an error, when the engine stops. On a manager that was demoted or has
     /// lost its leader it stays open and silent.
@@ -231,7 +231,7 @@ impl Engine {
                 return stream::once(std::future::ready(Err(error))).boxed();
             }
         };
-        let filters = [("type", vec!["service"])].into();
+        let filters = [("type", vec!["service", "node"])].into();
         let options = EventsOptionsBuilder::default().filters(&filters).build();
         docker
             .events(Some(options))

@@ -94,6 +94,10 @@ pub struct SwarmTask {
     pub created_at: String,
     /// Whether Swarm wants it to run and says that it does.
     pub running: bool,
+    /// Whether Swarm has decided that it ends, which is never taken back. Agents and files that do not
+    /// know of it leave it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
     /// Its address on each network, by network id.
     pub addresses: BTreeMap<String, Ipv4Addr>,
 }

@@ -7,7 +7,7 @@
 //! The rules:
 //! 1. A non-empty answer of DNS decides: whom it names serves, whom it names no more drains.
 //! 2. Silence and refusals of DNS take nobody away. A task list that is newer than the silence
-//!    decides then; an older one only of tasks that it has seen run and end, for none comes back.
+//!    decides then; an older one only of tasks that end, for that is never taken back.
 //! 3. Where the two have disagreed on an address for 30 s, and the list has been confirmed since,
 //!    the list is right.
 //! 4. Before the first answer, tasks that run serve: the saved inventory of an earlier process.
@@ -113,8 +113,6 @@ struct Entry {
     draining_since: Option<Timestamp>,
     /// The task last known at this address.
     task: Option<SwarmTask>,
-    /// Whether a list has said of it that it runs.
-    ran: bool,
 }
 
 /// What a source says about an address.
@@ -124,12 +122,6 @@ enum Word {
     Leaves,
     /// Nothing new.
     AsBefore,
-}
-
-impl Entry {
-    fn is_of(&self, task: &str) -> bool {
-        self.task.as_ref().is_some_and(|own| own.id == task)
-    }
 }
 
 impl Membership {
@@ -228,13 +220,13 @@ impl Membership {
     }
 
     /// Whether a task list made now would settle something: an address appeared that the last list
-    /// could not name, or DNS fell silent while the last list says that tasks run.
+    /// could not name, or DNS fell silent about somebody who serves.
     pub fn wants_listing(&self) -> bool {
         let Some(list) = &self.list else { return false };
         let unnamed =
             self.entries.values().any(|entry| entry.task.is_none() && list.at < entry.seen_at);
         let unexplained = self.silent_since.is_some_and(|since| list.at < since)
-            && list.tasks.values().any(|task| task.running);
+            && self.entries.values().any(|entry| entry.draining_since.is_none());
         unnamed || unexplained
     }
 
@@ -283,10 +275,7 @@ impl Membership {
         let listed = self.list.as_ref().and_then(|list| list.tasks.get(&address));
         let task = listed.or(old.and_then(|old| old.task.as_ref())).cloned();
         let seen_at = old.map_or(now, |old| old.seen_at);
-        let is_same = |old: &&Entry| listed.is_none_or(|task| old.is_of(&task.id));
-        let ran = listed.is_some_and(|task| task.running)
-            || old.filter(is_same).is_some_and(|old| old.ran);
-        self.entries.insert(address, Entry { seen_at, draining_since, task, ran });
+        self.entries.insert(address, Entry { seen_at, draining_since, task });
     }
 
     /// What the sources together say about an address; the module's rules, last one first.
@@ -305,10 +294,12 @@ impl Membership {
         }
     }
 
-    /// Whether Swarm has decided that the task here ends: it ran, and does no longer. That is never taken
-    /// back, so it need not be heard again.
+    /// Whether Swarm has decided that the task here ends, or has ended it. That is never taken back, so
+    /// it need not be heard again.
     fn has_ended(&self, address: IpAddr) -> bool {
-        self.entries.get(&address).is_some_and(|entry| entry.ran) && !self.runs(address)
+        let is_known = self.entries.get(&address).is_some_and(|entry| entry.task.is_some());
+        let listed = self.list.as_ref().map(|list| list.tasks.get(&address));
+        is_known && listed.is_some_and(|task| task.is_none_or(|task| task.ending))
     }
 
     /// Whether the quarrel over an address is old enough, and the list was confirmed since.

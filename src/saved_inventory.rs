@@ -107,6 +107,7 @@ mod tests {
             slot: "1".into(),
             created_at: "2026-01-01T00:00:00.000000000Z".into(),
             running: true,
+            ending: false,
             addresses: [("n1".to_owned(), Ipv4Addr::new(10, 0, 1, 3))].into(),
         };
         let shop = SwarmService {

@@ -202,6 +202,7 @@ fn translate_task(task: &Task) -> SwarmTask {
         slot: if task.slot == 0 { task.node_id.clone() } else { task.slot.to_string() },
         created_at: with_nine_digits(&task.created_at),
         running: task.desired_state == "running" && task.status.state == "running",
+        ending: !is_wanted(task),
         addresses: addresses(task),
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 ///
 /// ```text
 /// 0s dns 2 3                    DNS names them; `dns` alone: it says nothing
-/// 0s tasks 1a=2 2b=3!           slot 1, task a, running; slot 2, task b, not running
+/// 0s tasks 1a=2 2b=3! 3c=4?     slot 1, task a, running; slot 2, task b, not running; slot 3, task c, ending
 /// 0s none-desired 1a=2!         the same while the service wants no tasks
 /// 0s confirmed                  the list was made again and has not changed
 /// 0s expect 2=shop.1 3~shop.2   2 serves, 3 drains, by these names
@@ -87,12 +87,13 @@ fn tasks(words: &[&str]) -> Vec<SwarmTask> {
     let task = |word: &&str| {
         let (name, address) = word.split_once('=').unwrap();
         let (slot, id) = name.split_at(1);
-        let last = address.trim_end_matches('!').parse().unwrap();
+        let last = address.trim_end_matches(['!', '?']).parse().unwrap();
         SwarmTask {
             id: id.to_owned(),
             slot: slot.to_owned(),
             created_at: format!("2026-01-01T00:00:00.{id}"),
-            running: !address.ends_with('!'),
+            running: !address.ends_with(['!', '?']),
+            ending: address.ends_with('?'),
             addresses: [("web".to_owned(), Ipv4Addr::new(10, 0, 0, last))].into(),
         }
     };
@@ -184,18 +185,35 @@ fn under_silence_a_newer_list_decides() {
 }
 
 #[test]
-fn under_silence_an_older_list_decides_of_tasks_that_it_has_seen_run_and_end() {
+fn under_silence_an_older_list_decides_of_tasks_that_end() {
     check(
         "
-        0s tasks 1a=2 2b=3
-        0s dns 2 3
-        1s dns 2 3 4
-        1.1s tasks 1a=2! 2b=3 2c=4!
-        1.2s expect 2=shop.1 3=shop.2.old 4=shop.2
-        2s dns
-        2s expect 2~shop.1 3=shop.2.old 4=shop.2
-        2.5s dns 3 4
-        2.5s expect 2~shop.1 3=shop.2.old 4=shop.2
+        0s   tasks 1a=2 2b=3
+        0s   dns 2 3
+        1s   dns 2 3 4
+        1.1s tasks 1a=2? 2b=3 2c=4!
+        1.1s expect 2=shop.1 3=shop.2.old 4=shop.2
+        2s   dns
+        2s   expect 2~shop.1 3=shop.2.old 4=shop.2
+        2s   wants-listing yes
+        3s   dns 3 4
+        3s   expect 2~shop.1 3=shop.2.old 4=shop.2
+        ",
+    );
+}
+
+#[test]
+fn a_task_that_no_list_has_seen_run_ends_as_well() {
+    check(
+        "
+        0s   tasks 1a=2!
+        1s   dns 2
+        2s   expect 2=shop.1
+        3s   dns
+        3s   wants-listing yes
+        3.1s tasks 1a=2?
+        3.1s expect 2~shop.1
+        3.1s wants-listing no
         ",
     );
 }

@@ -302,6 +302,7 @@ pub(crate) fn swarm_service(
         id: format!("task-{address}"),
         slot: address.octets()[3].to_string(),
         running: *running,
+        ending: false,
         addresses: [(network().id, *address)].into(),
         ..SwarmTask::default()
     };
