@@ -133,8 +133,8 @@ const TIMEOUTS_UNTIL_DOWN: u32 = 2;
 
 /// When a process that leaves is told to end, counted from when that was seen: Swarm takes its name
 /// out of DNS, and two seconds later sends SIGTERM. It is seen a second late and more: a poll, and an
-/// unknown name that older engines answer by silence. And some processes take their time.
-const ABOUT_TO_END: Range<Duration> = Duration::from_millis(400)..Duration::from_millis(3500);
+/// unknown name that older engines answer by silence. And an engine that is busy takes its time.
+const ABOUT_TO_END: Range<Duration> = Duration::from_millis(400)..Duration::from_secs(8);
 
 impl Health {
     /// The state at a time.

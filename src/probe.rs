@@ -120,7 +120,7 @@ async fn ask_in_any_time(
     let stream = TcpStream::connect(address).await.map_err(Failed::Connect)?;
     let host = check.host.as_ref().map_or_else(|| address.to_string(), ToString::to_string);
     match &check.question {
-        Question::None => Ok(Finding::Well),
+        Question::None | Question::Connect => Ok(Finding::Well),
         Question::Path(path) if protocol == Protocol::Http => {
             let status = http1(stream, path, &host).await?;
             Ok(by_status(status, check))

@@ -311,6 +311,8 @@ pub enum Question {
     /// Nothing: there is no check.
     #[default]
     None,
+    /// Nothing but a connection.
+    Connect,
     /// GET of this path, in the protocol of the route.
     Path(PathAndQuery),
     /// gRPC's own health service (`grpc.health.v1`).

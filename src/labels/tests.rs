@@ -406,6 +406,7 @@ fn a_check_is_asked_for_by_a_path_and_comes_by_itself_with_grpc() {
     assert_eq!(question("hiveway.health.grpc-service=shop.Shop"), Question::Grpc);
     assert_eq!(question("hiveway.health.path=/up"), Question::Path("/up".parse().unwrap()));
     assert_eq!(question("hiveway.health.path=none"), Question::None);
+    assert_eq!(question("hiveway.health.path=tcp"), Question::Connect);
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn routes_that_share_replicas_share_their_check_and_say_so_if_they_differ() {
         let snapshot = compile(text);
         let questions = snapshot.checks.values().map(|check| match &check.question {
             Question::Path(path) => path.to_string(),
-            Question::None | Question::Grpc => "-".to_owned(),
+            Question::None | Question::Connect | Question::Grpc => "-".to_owned(),
         });
         (questions.collect::<Vec<_>>(), complaints(&snapshot))
     };

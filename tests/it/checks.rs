@@ -209,6 +209,23 @@ async fn a_check_finds_a_dead_replica_before_a_request_does() {
 }
 
 #[tokio::test]
+async fn a_connection_can_be_all_that_a_check_asks_for() {
+    let (well, ill) = (Patient::new("well", true).await, Patient::new("ill", false).await);
+    let labels = "hiveway.health.path=tcp hiveway.health.interval=100ms hiveway.health.fall=1";
+    let ingress = in_use([shop(labels, &[well.address(), ill.address()])]).await;
+    let address = ill.address();
+    let told = || {
+        let endpoint = ingress.endpoint(address).unwrap();
+        endpoint.last_check.load().as_deref().cloned()
+    };
+    eventually("it was checked", || told().as_deref() == Some("ok")).await;
+    assert_eq!(ingress.state(address), "healthy");
+    drop(ill);
+    becomes(&ingress, address, "down").await;
+    check(&ingress, "a", "/", "200 well").await;
+}
+
+#[tokio::test]
 async fn a_check_that_is_no_longer_asked_for_leaves_nothing_behind() {
     let ill = Patient::new("ill", true).await;
     let ingress = in_use([shop(PATH, &[ill.address()])]).await;

@@ -115,9 +115,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::live(
         [
             "health.path",
-            "path or `none`",
+            "path, `tcp` or `none`",
             "off; for `grpc` its health service is asked",
-            "active check; any 2xx or 3xx unless `health.status` says otherwise",
+            "active check; any 2xx or 3xx unless `health.status` says otherwise; for `tcp` a connection is enough",
         ],
         check_path,
     ),
@@ -178,6 +178,8 @@ fn at_least_one(text: &str) -> Result<u64, Mistake> {
 fn check_path(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
     to.route.policy.check.question = if it.text.eq_ignore_ascii_case("none") {
         Question::None
+    } else if it.text.eq_ignore_ascii_case("tcp") {
+        Question::Connect
     } else {
         Question::Path(label_value::check_path(it.text)?)
     };

@@ -180,7 +180,8 @@ pub(crate) fn short() -> Vec<Group> {
     vec![vec![
         case(Image, StopFirst, 1),
         case(Force, StartFirst, 1).without_healthcheck(),
-        case(Rollback, StopFirst, 2),
+        case(Rollback, StopFirst, 1),
+        case(FailedUpdate, StopFirst, 1),
         case(Scale(&[1, 4]), StopFirst, 4).of(Kind::Idle),
         case(Scale(&[0, 2]), StopFirst, 2).may_lose(MayLose::WhileNoneIsWanted),
         case(Kill, StopFirst, 1).may_lose(MayLose::UnderWay),

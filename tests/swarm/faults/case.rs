@@ -98,7 +98,7 @@ impl Case {
     /// Percent of all tries that may still reach it at last. A fair share is 33.
     pub(super) fn most_at_last(self) -> f64 {
         match (self.fault, self.balance) {
-            (Fault::Slow, Balance::RoundRobin) => 34.0,
+            (Fault::Slow, Balance::RoundRobin) => 36.0,
             (Fault::Slow, _) => 20.0,
             // While it is asked whether it has recovered.
             (Fault::Failing, _) => 10.0,

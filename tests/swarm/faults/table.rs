@@ -19,7 +19,7 @@ pub(super) fn table(form: Form, outcomes: &[Outcome]) -> String {
         " requests | failed | p99 before | p99 with it | longest | more tries |\n|---|---|",
     );
     let _ = writeln!(text, "{}", "---:|".repeat(form.marks.len() + 6));
-    for Outcome { case, shares, extra, before, with } in outcomes {
+    for Outcome { case, shares, extra, before, with, .. } in outcomes {
         let _ = write!(text, "| {case} |");
         for share in shares {
             let _ = write!(text, " {share:.1} % |");
