@@ -160,7 +160,7 @@ fn pick(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(format!("{name} of"), count), |bencher| {
                 let (mut rng, mut turn) = (fastrand::Rng::with_seed(1), 0_usize);
                 bencher.iter(|| {
-                    let wish = Wish { key, session: None };
+                    let wish = Wish { key, ..Wish::default() };
                     turn = turn.wrapping_add(1);
                     let search = Search { wish, slow_start, ..Search::by(&balance, now) };
                     balance::pick(&endpoints, black_box(&search), || turn, &mut rng)

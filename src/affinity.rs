@@ -88,6 +88,8 @@ pub struct Wish {
     pub session: Option<Mark>,
     /// What is hashed to choose a replica; none to balance by load.
     pub key: Option<Key>,
+    /// Whether its connection is to change to another protocol, which only one of HTTP/1.1 can.
+    pub upgrades: bool,
 }
 
 fn nonzero(bits: u64) -> NonZeroU64 {

@@ -22,6 +22,7 @@ use self::checking::Checking;
 use self::roster::{Member, Roster};
 use crate::affinity::Mark;
 use crate::clock;
+use crate::config;
 use crate::dns::Resolver;
 use crate::health::State;
 use crate::provider::Provider;
@@ -29,6 +30,7 @@ use crate::proxy::{Core, IDLE_AFTER};
 use crate::snapshot::{Snapshot, Source};
 use crate::spec::Check;
 use crate::timestamp::Timestamp;
+use crate::tls::replica::Trust;
 use crate::upstream::{Endpoint, EndpointId, Upstream, UpstreamKey};
 
 /// First connections under way at once: a start with a thousand replicas is no flood.
@@ -53,6 +55,13 @@ pub struct Pace {
     pub idle: Duration,
 }
 
+impl Pace {
+    /// As the options say.
+    pub const fn of(options: config::Dns) -> Self {
+        Self { active: options.interval_active, idle: options.interval_idle }
+    }
+}
+
 /// What following an upstream takes.
 #[derive(Debug)]
 pub struct Context {
@@ -62,6 +71,8 @@ pub struct Context {
     pub pace: Pace,
     /// Hears of addresses that no inventory names.
     pub provider: Provider,
+    /// Whom replicas with TLS are believed to be.
+    pub trust: Arc<Trust>,
     /// The cores, on which first connections are made so that requests can use them.
     pub cores: Vec<(Handle, Arc<Core>)>,
 }
@@ -258,7 +269,7 @@ impl Follower {
         self.put_in_force(members);
         let now = clock::now();
         for known in self.known.values_mut() {
-            known.check(&self.upstream, self.check.as_ref());
+            known.check(&self.upstream, self.check.as_ref(), &self.context.trust);
             let state = known.endpoint.health.state(now);
             let idle = known.knocking.as_ref().is_none_or(JoinHandle::is_finished);
             if idle
@@ -323,14 +334,16 @@ impl Known {
     }
 
     /// Sees to it that it is checked in this way, or not at all. Who leaves is not asked any more.
-    fn check(&mut self, upstream: &Arc<Upstream>, check: Option<&Check>) {
+    fn check(&mut self, upstream: &Arc<Upstream>, check: Option<&Check>, trust: &Arc<Trust>) {
         let wanted = check.filter(|_| !self.endpoint.health.is_draining());
         if self.checking.as_ref().map(|checking| &checking.check) == wanted {
             return;
         }
         self.checking = None;
         match wanted {
-            Some(check) => self.checking = Some(Checking::begin(upstream, &self.endpoint, check)),
+            Some(check) => {
+                self.checking = Some(Checking::begin(upstream, &self.endpoint, check, trust));
+            }
             None if check.is_none() => {
                 self.endpoint.health.forget_checks();
                 self.endpoint.last_check.store(None);

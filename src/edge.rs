@@ -162,23 +162,23 @@ impl RunningEdge {
     ) -> Result<Self, StartError> {
         let cores = config.runtime.threads();
         let (accepting, accepts) = watch::channel(Accepting::NotYet);
-        let (listeners, watch) = with_certificates(config)?;
-        let certificates = watch.as_ref().map(Watch::certificates).unwrap_or_default();
+        let (listeners, watch) = binding::with_certificates(config)?;
+        let certificates = watch.certificates();
         let mut holder = Holder::at(&config.sockets.path);
         let settling = if kept.is_empty() { SETTLING } else { SETTLING_AGAIN };
         let doors = binding::bind_all(&listeners, holder.ask(), kept, cores)?;
         let connections = intake::connections(config, listeners.len());
         let bound = binding::bound(&listeners, &doors, &connections);
-        let proxy = Arc::new(Proxy::new(binding::policies(&listeners, &bound), cores));
+        let proxy = binding::proxy(&listeners, &bound, cores, &certificates);
         let (handles, threads) = worker::start_all(config, &proxy, &accepts)?;
         let places = intake::places(config, &listeners, &certificates, connections)?;
         let intake = Intake::new(&handles, places, accepts);
         let [unheard, own] = intake.open_all(doors, &mut holder);
-        let dns = config.dns;
         let discovery = Discovery::new(discovery::Context {
-            resolver: Resolver::new(dns.server, dns.timeout)?,
-            pace: discovery::Pace { active: dns.interval_active, idle: dns.interval_idle },
+            resolver: Resolver::new(config.dns.server, config.dns.timeout)?,
+            pace: discovery::Pace::of(config.dns),
             provider: provider.clone(),
+            trust: Arc::clone(&proxy.trust),
             cores: handles,
         });
         Ok(Self {
@@ -187,7 +187,7 @@ impl RunningEdge {
             listeners: bound,
             swaps: Arc::default(),
             certificates,
-            watch,
+            watch: Some(watch),
             meter: Meter::find(config.limits.memory),
             provider,
             discovery,
@@ -352,26 +352,6 @@ impl RunningEdge {
         }
         info!("ended");
     }
-}
-
-/// The listeners, and what watches the certificates of those with TLS; none if there is no such.
-fn with_certificates(
-    config: &Config,
-) -> Result<(Vec<config::Listener>, Option<Watch>), rustls::Error> {
-    let speak_tls = |listeners: &[config::Listener]| listeners.iter().any(|it| it.tls);
-    if !speak_tls(&config.listeners(true)) {
-        return Ok((config.listeners(false), None));
-    }
-    let watch = Watch::begin(&config.tls.certificates);
-    let is_empty = watch.certificates().load().all().is_empty();
-    let listeners = config.listeners(!is_empty);
-    if !speak_tls(&listeners) {
-        return Ok((listeners, None));
-    }
-    if is_empty {
-        watch.certificates().sign_own(&config.tls.certificates)?;
-    }
-    Ok((listeners, Some(watch)))
 }
 
 fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {

@@ -5,6 +5,7 @@
 //! here: each service is read alone, so that none can harm another.
 
 pub mod grammar;
+mod trust;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +73,7 @@ pub fn parse(service: &str, labels: &BTreeMap<String, String>) -> Parsed {
     let names = reader.route_names(&labels);
     let mut parsed = Parsed { enabled: true, ..Parsed::default() };
     for (index, name) in names.iter().enumerate() {
-        match route(name, &labels) {
+        match route(name, &labels).and_then(|route| reader.settle_trust(route)) {
             Err(Fault::Unsafe) => parsed.closed.push(name.clone()),
             Ok(route) if !too_large && index < MAX_ROUTES => parsed.routes.push(route),
             Ok(_) | Err(Fault::Wrong) => parsed.rejected.push(name.clone()),
@@ -248,6 +249,19 @@ impl Reader<'_> {
             names.insert(DEFAULT_ROUTE.to_owned());
         }
         names.into_iter().collect()
+    }
+
+    /// Settles whom the route expects of replicas with TLS.
+    fn settle_trust(&mut self, mut route: RouteSpec) -> Result<RouteSpec, Fault> {
+        if let Err(Mistake { problem, help, .. }) = trust::settle(&mut route) {
+            let is_open = trust::is_open(&route);
+            let severity = if is_open { Severity::Error } else { Severity::Warning };
+            self.diagnostics.push(Diagnostic::of_service(severity, self.service, problem, help));
+            if is_open {
+                return Err(Fault::Wrong);
+            }
+        }
+        Ok(route)
     }
 
     /// A label that is not in the table; returns the guard that it was probably meant to be.

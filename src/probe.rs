@@ -24,7 +24,10 @@ use crate::clock;
 use crate::grpc::{Code, health};
 use crate::http1::{request, response};
 use crate::proxy::dial::is_own_fault;
-use crate::spec::{Check, Protocol, Question};
+use crate::proxy::socket::Socket;
+use crate::spec::{Check, Question};
+use crate::tls::replica::{Offer, Trust};
+use crate::upstream::UpstreamKey;
 
 /// What a check calls itself.
 const AGENT: HeaderValue = HeaderValue::from_static("hiveway-health-check");
@@ -85,11 +88,11 @@ impl Finding {
     }
 }
 
-/// Asks the replica at an address, as its service wants it.
-pub async fn ask(address: SocketAddr, protocol: Protocol, check: &Check) -> Finding {
+/// Asks the replica of an upstream at an address, as its service wants it.
+pub async fn ask(key: &UpstreamKey, address: SocketAddr, check: &Check, trust: &Trust) -> Finding {
     let address = check.port.map_or(address, |port| SocketAddr::new(address.ip(), port));
     let started = clock::now();
-    let asked = timeout(check.timeout, ask_in_any_time(address, protocol, check)).await;
+    let asked = timeout(check.timeout, ask_in_any_time(key, address, check, trust)).await;
     match asked {
         Ok(Ok(finding)) => finding,
         Ok(Err(Failed::Connect(error))) if is_own_fault(&error) => Finding::NotAsked,
@@ -113,41 +116,52 @@ impl From<hyper::Error> for Failed {
 }
 
 async fn ask_in_any_time(
+    key: &UpstreamKey,
     address: SocketAddr,
-    protocol: Protocol,
     check: &Check,
+    trust: &Trust,
 ) -> Result<Finding, Failed> {
     let stream = TcpStream::connect(address).await.map_err(Failed::Connect)?;
+    let socket = match &key.tls {
+        None => Socket::Plain(stream),
+        Some(tls) => {
+            let offer = if key.protocol.is_http2() { Offer::Http2 } else { Offer::Either };
+            let shaken = trust.shake_hands(stream, tls, offer).await;
+            Socket::Tls(Box::new(shaken.map_err(|error| Failed::Exchange(error.to_string()))?))
+        }
+    };
+    let speaks_http2 = key.protocol.is_http2() || socket.chose_http2();
+    let scheme = if key.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let host = check.host.as_ref().map_or_else(|| address.to_string(), ToString::to_string);
     match &check.question {
         Question::None | Question::Connect => Ok(Finding::Well),
-        Question::Path(path) if protocol == Protocol::Http => {
-            let status = http1(stream, path, &host).await?;
+        Question::Path(path) if !speaks_http2 => {
+            let status = http1(socket, path, &host).await?;
             Ok(by_status(status, check))
         }
         Question::Path(path) => {
-            let request = Request::get(uri(&host, path)?).header(USER_AGENT, AGENT);
-            let response = http2(stream, request, Bytes::new()).await?;
+            let request = Request::get(uri(scheme, &host, path)?).header(USER_AGENT, AGENT);
+            let response = http2(socket, request, Bytes::new()).await?;
             Ok(by_status(response.status(), check))
         }
         Question::Grpc => {
             let path = PathAndQuery::from_static(health::CHECK);
-            let request = Request::post(uri(&host, &path)?)
+            let request = Request::post(uri(scheme, &host, &path)?)
                 .header(USER_AGENT, AGENT)
                 .header(CONTENT_TYPE, "application/grpc")
                 .header(TE, "trailers");
             let service = check.grpc_service.as_deref();
             let question = health::question(service.unwrap_or_default());
-            let response = http2(stream, request, question).await?;
+            let response = http2(socket, request, question).await?;
             Ok(by_word(read_word(response).await?, service.is_some()))
         }
     }
 }
 
-fn uri(host: &str, path: &PathAndQuery) -> Result<Uri, Failed> {
+fn uri(scheme: Scheme, host: &str, path: &PathAndQuery) -> Result<Uri, Failed> {
     let authority: Authority =
         host.parse().map_err(|_| Failed::Exchange(format!("`{host}` is no host")))?;
-    let built = Uri::builder().scheme(Scheme::HTTP).authority(authority);
+    let built = Uri::builder().scheme(scheme).authority(authority);
     built.path_and_query(path.clone()).build().map_err(|error| Failed::Exchange(error.to_string()))
 }
 
@@ -160,11 +174,7 @@ fn by_status(status: StatusCode, check: &Check) -> Finding {
 }
 
 /// The status of a response of HTTP/1.
-async fn http1(
-    mut stream: TcpStream,
-    path: &PathAndQuery,
-    host: &str,
-) -> Result<StatusCode, Failed> {
+async fn http1(mut stream: Socket, path: &PathAndQuery, host: &str) -> Result<StatusCode, Failed> {
     let broken = |error: io::Error| Failed::Exchange(format!("the connection broke ({error})"));
     let (mut head, ()) = Request::new(()).into_parts();
     head.uri = path.clone().into();
@@ -176,6 +186,7 @@ async fn http1(
     let mut outbound = Vec::new();
     request::write_head(&mut outbound, &head, b"");
     stream.write_all(&outbound).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     let mut inbound = BytesMut::new();
     loop {
         let read = response::read_head(&mut inbound, &Method::GET);
@@ -194,7 +205,7 @@ async fn http1(
 
 /// The response of HTTP/2; its connection ends with it.
 async fn http2(
-    stream: TcpStream,
+    stream: Socket,
     request: http::request::Builder,
     body: Bytes,
 ) -> Result<Response<Incoming>, Failed> {

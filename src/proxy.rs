@@ -17,14 +17,17 @@ mod greeting;
 pub mod headers;
 pub mod http1;
 pub mod lease;
+pub mod making;
 pub mod outcome;
 mod parting;
 pub mod pipe;
+mod policy;
 pub mod pool;
 pub mod relay;
 mod rewrite;
 pub mod send;
 mod session;
+pub mod socket;
 pub mod streams;
 pub mod upgrade;
 pub mod upload;
@@ -40,6 +43,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
+use crate::affinity::Wish;
 use crate::counters::{PerCore, RouteCell, Tally};
 use crate::deadline::{Deadline, Deadlines};
 use crate::grpc;
@@ -61,6 +65,8 @@ use crate::snapshot::{Route, Snapshot};
 use crate::spec::{Protocol, StripPrefix};
 use crate::telemetry::access::{AccessLog, Entry};
 use crate::timestamp::Timestamp;
+use crate::tls::Certificates;
+use crate::tls::replica::Trust;
 
 /// Endpoint sets of services that had no request for this long are looked at less often.
 pub const IDLE_AFTER: Duration = Duration::from_secs(30);
@@ -86,6 +92,8 @@ pub struct Proxy {
     pub closing: AtomicBool,
     /// Where each request is written; empty if they are not.
     pub access_log: OnceLock<AccessLog>,
+    /// Whom replicas with TLS are believed to be.
+    pub trust: Arc<Trust>,
     /// Whether memory runs short.
     pub memory: Arc<Gauge>,
     /// Makes request ids different from those of other edges.
@@ -108,8 +116,12 @@ pub struct ListenerPolicy {
 }
 
 impl Proxy {
-    /// A proxy without routes, for that many cores.
-    pub fn new(listeners: Vec<ListenerPolicy>, cores: usize) -> Self {
+    /// A proxy without routes, for that many cores, which believes replicas by these files.
+    pub fn new(
+        listeners: Vec<ListenerPolicy>,
+        cores: usize,
+        certificates: &Arc<Certificates>,
+    ) -> Self {
         Self {
             snapshot: ArcSwap::default(),
             pools: Arc::new(Pools::new(cores)),
@@ -120,6 +132,7 @@ impl Proxy {
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             access_log: OnceLock::new(),
+            trust: Arc::new(Trust::new(certificates)),
             memory: Arc::default(),
             id_prefix: fastrand::u64(..),
         }
@@ -252,7 +265,7 @@ impl Client {
             return relay::redirect(&target);
         }
         let kind = route.upstream.key.protocol;
-        let upgrade = upgrade.filter(|_| kind == Protocol::Http);
+        let upgrade = upgrade.filter(|_| matches!(kind, Protocol::Http | Protocol::Https));
         let protocol = upgrade.as_ref().map(|wanted| wanted.protocol.clone());
         let id = self.core.request_id();
         let lines =
@@ -264,7 +277,7 @@ impl Client {
         account.uploads(&upload);
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let mut outgoing = Outgoing::new(head, upload.clone(), lines, &target, &route, grpc);
-        outgoing.wish = wish;
+        outgoing.wish = Wish { upgrades: upgrade.is_some(), ..wish };
         let answer =
             self.ask(&route, &mut outgoing, deadline, call.as_ref(), account.entry()).await;
         // What failed is over also for a body that is still on its way.
@@ -349,34 +362,6 @@ impl Client {
         let strips = route.policy().strip_prefix == StripPrefix::Matched;
         Ok((Arc::clone(route), if strips { found.prefix.to_owned() } else { String::new() }))
     }
-
-    fn check_policy(
-        &self,
-        route: &Route,
-        head: &request::Parts,
-        in_flight: u64,
-    ) -> Result<(), ProxyError> {
-        let policy = route.policy();
-        let limit = policy.limits.inflight;
-        if limit.is_some_and(|limit| in_flight > limit) {
-            return Err(ProxyError::TooManyInFlight);
-        }
-        let Some(listener) = self.policy() else {
-            return Ok(());
-        };
-        if policy.allow.is_empty() && listener.allow.is_empty() {
-            return Ok(());
-        }
-        let client = self.side.client(&head.headers, &listener.trusted_proxies);
-        let allows = |networks: &[IpNet]| {
-            networks.is_empty()
-                || client.is_some_and(|client| networks.iter().any(|net| net.contains(&client)))
-        };
-        if allows(&policy.allow) && allows(&listener.allow) {
-            return Ok(());
-        }
-        Err(ProxyError::Forbidden)
-    }
 }
 
 /// The request's body, kept for as long as another try may need it.
@@ -388,7 +373,7 @@ fn upload(
     deadline: &Deadline,
 ) -> Result<Upload, ProxyError> {
     let policy = route.policy();
-    let replayable = route.upstream.key.protocol.is_http2()
+    let replayable = route.upstream.key.protocol != Protocol::Http
         || exchange::is_repeatable(&head.method, route, grpc);
     // The messages of a call come when there are any: it has no pace.
     Upload::new(incoming, replayable, !grpc, policy.limits.body, deadline, &policy.timeouts)

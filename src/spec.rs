@@ -73,6 +73,8 @@ pub struct Target {
     pub port: Option<u16>,
     /// Protocol that the replica speaks.
     pub protocol: Protocol,
+    /// Whom to expect there; matters only where the protocol has TLS.
+    pub tls: UpstreamTls,
     /// Name of the overlay network; none for the only one that edge and service share.
     pub network: Option<String>,
 }
@@ -87,15 +89,57 @@ pub enum Protocol {
     H2c,
     /// The same, and what the proxy says itself it says in gRPC's words.
     Grpc,
+    /// HTTP/2 or HTTP/1.1 over TLS, as the replica chooses (ALPN, RFC 7301).
+    Https,
+    /// gRPC over TLS.
+    Grpcs,
 }
 
 impl Protocol {
-    /// Whether many requests share a connection.
+    /// Whether many requests share a connection, whatever the replica says.
     pub const fn is_http2(self) -> bool {
         match self {
-            Self::Http => false,
-            Self::H2c | Self::Grpc => true,
+            Self::Http | Self::Https => false,
+            Self::H2c | Self::Grpc | Self::Grpcs => true,
         }
+    }
+
+    /// Whether requests are calls of gRPC.
+    pub const fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
+    /// Whether connections are encrypted.
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
+    /// How it is written in labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::H2c => "h2c",
+            Self::Grpc => "grpc",
+            Self::Https => "https",
+            Self::Grpcs => "grpcs",
+        }
+    }
+}
+
+/// Whom a replica that speaks TLS must be. Connections are shared only by routes that agree on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamTls {
+    /// Name of the file with the authorities that may vouch for it; none for the bundled ones.
+    pub ca: Option<String>,
+    /// The name that its certificate must be for, and that it is asked for (SNI).
+    pub server_name: Option<HostName>,
+    /// Whether its certificate is looked at. If not, anybody may pose as the replica.
+    pub verify: bool,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { ca: None, server_name: None, verify: true }
     }
 }
 

@@ -1,16 +1,21 @@
-//! TLS towards clients: certificates from files, chosen by name, replaced while traffic flows.
+//! TLS towards clients and replicas: certificates and authorities from files, replaced while traffic
+//! flows.
 //!
 //! `files` reads what is there, `pairing` finds certificates and their keys by content, `selection`
-//! chooses by SNI, `watching` does it again whenever a file changes. Client certificates and what
-//! is spoken to replicas are not here.
+//! chooses by SNI, `watching` does it again whenever a file changes. `authorities` says who vouches
+//! for others, `replica` how replicas are believed.
 
 pub mod certificate;
+pub mod replica;
 pub mod selection;
 
+mod anybody;
+mod authorities;
 mod files;
 mod first_steps;
 mod pairing;
 mod pem;
+mod pinned;
 mod watching;
 
 use std::fmt;
@@ -29,6 +34,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 use tracing::warn;
 
 use crate::config::{Protocols, TlsVersion};
+use crate::tls::authorities::Authorities;
 use crate::tls::selection::CertificateSet;
 
 pub use self::watching::{POLL, Watch};
@@ -74,6 +80,7 @@ impl fmt::Display for Complaint {
 #[derive(Debug, Default)]
 pub struct Certificates {
     set: ArcSwap<CertificateSet>,
+    authorities: ArcSwap<Authorities>,
     own: OnceLock<Arc<CertifiedKey>>,
 }
 
@@ -81,6 +88,11 @@ impl Certificates {
     /// All that are served now.
     pub fn load(&self) -> Guard<Arc<CertificateSet>> {
         self.set.load()
+    }
+
+    /// Whom to trust now.
+    pub(crate) fn authorities(&self) -> Guard<Arc<Authorities>> {
+        self.authorities.load()
     }
 
     /// Makes a certificate that is served for as long as there is no other, and says so.

@@ -4,7 +4,7 @@
 //! it: in-flight counts and health are carried over by carrying over the `Arc`.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -16,7 +16,7 @@ use crate::health::ejection::{Entry, Failed, LATELY, Siblings};
 use crate::health::{Health, State, Transition};
 use crate::latency::PeakEwma;
 use crate::retry::RetryBudget;
-use crate::spec::{Eject, Protocol};
+use crate::spec::{Eject, Protocol, UpstreamTls};
 use crate::timestamp::Timestamp;
 
 /// What makes two routes share their replicas.
@@ -28,6 +28,8 @@ pub struct UpstreamKey {
     pub port: u16,
     /// How they are spoken to.
     pub protocol: Protocol,
+    /// Whom to expect there, with protocols that have TLS.
+    pub tls: Option<UpstreamTls>,
     /// Id of the network they are reached on; empty for fixed addresses.
     pub network: String,
 }
@@ -212,6 +214,8 @@ pub struct Endpoint {
     mark: AtomicU64,
     /// When it last began to take requests, in microseconds; 0 if it did before the edge started.
     began: AtomicU64,
+    /// Whether it chose HTTP/2 when it was last given the choice.
+    chose_http2: AtomicBool,
     /// How long it takes for a response head; measured where a route balances by it.
     pub latency: PeakEwma,
     /// Requests sent to it and not answered to the end: the load that balancing compares.
@@ -237,6 +241,7 @@ impl Endpoint {
             last_check: ArcSwapOption::empty(),
             mark: AtomicU64::new(0),
             began: AtomicU64::new(0),
+            chose_http2: AtomicBool::new(false),
             latency: PeakEwma::default(),
             in_flight: AtomicUsize::new(0),
             entering: AtomicUsize::new(0),
@@ -264,6 +269,16 @@ impl Endpoint {
     /// Since when it takes requests.
     pub fn began(&self) -> Timestamp {
         Timestamp::from_micros(self.began.load(Relaxed))
+    }
+
+    /// Whether it chose HTTP/2 when it was last given the choice, by `https`.
+    pub fn chose_http2(&self) -> bool {
+        self.chose_http2.load(Relaxed)
+    }
+
+    /// What it has chosen now.
+    pub fn chooses_http2(&self, http2: bool) {
+        self.chose_http2.store(http2, Relaxed);
     }
 
     /// Requests in flight.
@@ -343,6 +358,7 @@ mod tests {
             service_id: "shop".into(),
             port: 80,
             protocol: Protocol::Http,
+            tls: None,
             network: String::new(),
         };
         let upstream = Upstream::new(key, "shop", 1);

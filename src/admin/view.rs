@@ -13,7 +13,7 @@ use crate::health::State;
 use crate::metrics::VERSION;
 use crate::provider::AgentStanding;
 use crate::snapshot::{Route as Routed, Snapshot, Source};
-use crate::spec::{Matches, Protocol};
+use crate::spec::Matches;
 use crate::timestamp::Timestamp;
 use crate::tls::selection::CertificateSet;
 use crate::upstream::{Endpoint as Replica, Upstream as Replicas, UpstreamKey};
@@ -191,12 +191,8 @@ fn p99_ms(histogram: &Histogram) -> Option<f64> {
 }
 
 fn upstream(key: &UpstreamKey) -> Upstream {
-    let protocol = match key.protocol {
-        Protocol::Http => "http",
-        Protocol::H2c => "h2c",
-        Protocol::Grpc => "grpc",
-    };
-    Upstream { port: (key.port != 0).then_some(key.port), protocol: protocol.to_owned() }
+    let protocol = key.protocol.word().to_owned();
+    Upstream { port: (key.port != 0).then_some(key.port), protocol }
 }
 
 /// All services that have a route, by name.

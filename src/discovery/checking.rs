@@ -14,6 +14,7 @@ use crate::probe::{self, Finding};
 use crate::proxy::{IDLE_AFTER, dial};
 use crate::spec::Check;
 use crate::timestamp::Timestamp;
+use crate::tls::replica::Trust;
 use crate::upstream::{Endpoint, Upstream};
 
 /// An endpoint that accepts no connections is not asked; it is looked at again after this at the
@@ -34,11 +35,17 @@ impl Drop for Checking {
 
 impl Checking {
     /// Checks an endpoint from now on.
-    pub(super) fn begin(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, check: &Check) -> Self {
+    pub(super) fn begin(
+        upstream: &Arc<Upstream>,
+        endpoint: &Arc<Endpoint>,
+        check: &Check,
+        trust: &Arc<Trust>,
+    ) -> Self {
         let checker = Checker {
             upstream: Arc::clone(upstream),
             endpoint: Arc::clone(endpoint),
             check: check.clone(),
+            trust: Arc::clone(trust),
             checks: Checks::default(),
             is_mute: false,
         };
@@ -50,6 +57,7 @@ struct Checker {
     upstream: Arc<Upstream>,
     endpoint: Arc<Endpoint>,
     check: Check,
+    trust: Arc<Trust>,
     checks: Checks,
     /// Whether it was said that the endpoint says nothing about its health.
     is_mute: bool,
@@ -57,11 +65,11 @@ struct Checker {
 
 impl Checker {
     async fn run(mut self) {
-        let protocol = self.upstream.key.protocol;
         loop {
             self.reached().await;
             let began = Instant::now();
-            let finding = probe::ask(self.endpoint.address, protocol, &self.check).await;
+            let (key, address) = (&self.upstream.key, self.endpoint.address);
+            let finding = probe::ask(key, address, &self.check, &self.trust).await;
             self.note(&finding);
             self.rest(began).await;
         }

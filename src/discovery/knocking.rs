@@ -12,6 +12,8 @@ use tracing::warn;
 use super::Context;
 use crate::clock;
 use crate::proxy::Core;
+use crate::proxy::dial::DialError;
+use crate::proxy::making::Terms;
 use crate::proxy::pool::Connection;
 use crate::spec::KeepAlive;
 use crate::upstream::{Endpoint, Upstream};
@@ -47,11 +49,12 @@ async fn knock(
     first_connects: Arc<Semaphore>,
 ) {
     let keep = KeepAlive::default();
+    let terms = Terms { keep, limit: KNOCK_LIMIT, most: None, upgrades: false };
     for tries in 1_u32.. {
         let Ok(permit) = first_connects.acquire().await else {
             return;
         };
-        let dialled = core.dial_now(&upstream, &endpoint, &keep, KNOCK_LIMIT, None).await;
+        let dialled = core.dial_now(&upstream, &endpoint, &terms).await;
         drop(permit);
         match dialled {
             Ok(Connection::Http1(connection)) => {
@@ -60,7 +63,8 @@ async fn knock(
             // The connection is in the pool already; it goes on without this stream.
             Ok(Connection::Http2(_)) => return,
             Err(error) => {
-                if tries == LATER {
+                // A server that is about to start is no news; a certificate will not change by itself.
+                if tries == LATER || (tries == 1 && matches!(error, DialError::Tls(_))) {
                     let (service, name) = (&upstream.service, endpoint.name.load());
                     warn!(service, endpoint = %name, %error, "endpoint still takes no requests");
                 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{Bound, StartError};
-use crate::config;
+use crate::config::{self, Config};
 use crate::handover::Held;
 use crate::listener;
-use crate::proxy::ListenerPolicy;
+use crate::proxy::{ListenerPolicy, Proxy};
 use crate::proxy::activity::Connections;
+use crate::tls::{Certificates, Watch};
 
 /// The sockets of one listener.
 #[derive(Debug)]
@@ -23,6 +24,22 @@ pub(super) struct Doors {
     pub(super) shared: Vec<Held>,
     /// Those that nobody else accepts on.
     pub(super) own: Vec<Held>,
+}
+
+/// The listeners, and what watches certificates and authorities: theirs, and those of replicas.
+///
+/// # Errors
+/// If there is no randomness for a first certificate.
+pub(super) fn with_certificates(
+    config: &Config,
+) -> Result<(Vec<config::Listener>, Watch), rustls::Error> {
+    let watch = Watch::begin(&config.tls.certificates, config.tls.client_ca.as_deref());
+    let is_empty = watch.certificates().load().all().is_empty();
+    let listeners = config.listeners(!is_empty);
+    if is_empty && listeners.iter().any(|it| it.tls) {
+        watch.certificates().sign_own(&config.tls.certificates)?;
+    }
+    Ok((listeners, watch))
 }
 
 /// The sockets of every listener, in their order. `held` is what the role `sockets` has, none if there
@@ -94,8 +111,18 @@ pub(super) fn bound(
     bound.collect()
 }
 
+/// A proxy without routes, for requests on these listeners.
+pub(super) fn proxy(
+    listeners: &[config::Listener],
+    bound: &[Bound],
+    cores: usize,
+    certificates: &Arc<Certificates>,
+) -> Arc<Proxy> {
+    Arc::new(Proxy::new(policies(listeners, bound), cores, certificates))
+}
+
 /// What requests of each listener are treated by.
-pub(super) fn policies(listeners: &[config::Listener], bound: &[Bound]) -> Vec<ListenerPolicy> {
+fn policies(listeners: &[config::Listener], bound: &[Bound]) -> Vec<ListenerPolicy> {
     let policy = |(listener, bound): (&config::Listener, &Bound)| ListenerPolicy {
         name: listener.name.clone(),
         port: bound.address.port(),

@@ -270,11 +270,6 @@ fn a_misspelt_guard_closes_the_route_and_no_other() {
 
 #[test]
 fn what_does_nothing_yet_says_so_and_what_would_be_unsafe_closes_the_route() {
-    check("hiveway.upstream-tls.ca=root", "
-        default: * | /
-        warning: service `shop_web`: label `hiveway.upstream-tls.ca=root` is understood, but this version does not act on it yet
-          help: leave it if it may take effect with a later version
-    ");
     check("hiveway.health.interval=often", "
         default: rejected
         error: service `shop_web`: label `hiveway.health.interval=often` is not a duration
@@ -283,8 +278,6 @@ fn what_does_nothing_yet_says_so_and_what_would_be_unsafe_closes_the_route() {
     for closed in [
         "hiveway.basic-auth=users",
         "hiveway.client-auth=required",
-        "hiveway.protocol=https",
-        "hiveway.protocol=grpcs",
         "hiveway.protocol=tcp",
         "hiveway.protocol=tls-passthrough",
     ] {
@@ -320,6 +313,31 @@ fn a_route_is_closed_by_what_it_inherits_unless_it_overrides_it() {
 }
 
 #[test]
+fn a_replica_with_tls_must_be_the_first_host_of_its_route_unless_another_name_is_given() {
+    let expected = |labels: &str| {
+        let parsed = read(&format!("hiveway.protocol=https\n{labels}"));
+        let name =
+            |route: &RouteSpec| route.target.tls.server_name.as_ref().map(ToString::to_string);
+        let severity = parsed.diagnostics.first().map(|diagnostic| diagnostic.severity);
+        (parsed.routes.first().and_then(name), parsed.rejected.len(), severity)
+    };
+    let named = |name: &str| (Some(name.to_owned()), 0, None);
+    assert_eq!(expected("hiveway.host=*.a.test,b.test,c.test"), named("b.test"));
+    assert_eq!(
+        expected("hiveway.host=a.test\nhiveway.upstream-tls.server-name=B.test"),
+        named("b.test")
+    );
+    assert_eq!(expected("hiveway.path=/"), (None, 1, Some(Severity::Error)));
+    assert_eq!(expected("hiveway.host=*.a.test"), (None, 1, Some(Severity::Error)));
+    assert_eq!(expected("hiveway.upstream-tls.verify=false"), (None, 0, None));
+    check("hiveway.host=a.test\nhiveway.upstream-tls.ca=root", "
+        default: a.test | /
+        warning: service `shop_web`: has `hiveway.upstream-tls.*` for route `default`, which speaks `http`: they do nothing
+          help: write `hiveway.protocol=https` or `grpcs`, or remove them
+    ");
+}
+
+#[test]
 fn grpc_has_no_total_timeout_and_may_be_silent_for_long() {
     let parsed = read("hiveway.protocol=grpc\nhiveway.timeout.stream-idle=2h");
     let route = parsed.routes.first().unwrap();
@@ -327,7 +345,7 @@ fn grpc_has_no_total_timeout_and_may_be_silent_for_long() {
     assert_eq!(route.policy.timeouts.response_header, None);
     assert_eq!(route.policy.timeouts.stream_idle, Duration::from_hours(2));
     assert_eq!(parsed.diagnostics, []);
-    let parsed = read("hiveway.protocol=grpc");
+    let parsed = read("hiveway.protocol=grpcs\nhiveway.host=a.test");
     let timeouts = &parsed.routes.first().unwrap().policy.timeouts;
     assert_eq!(timeouts.stream_idle, Duration::from_hours(1));
 }

@@ -20,6 +20,8 @@ pub(super) enum WrittenProtocol {
     Http,
     H2c,
     Grpc,
+    Https,
+    Grpcs,
     /// Known, but not spoken yet.
     Refused,
 }
@@ -29,8 +31,8 @@ pub(super) fn protocol(text: &str) -> Result<WrittenProtocol, Mistake> {
         ("http", WrittenProtocol::Http),
         ("h2c", WrittenProtocol::H2c),
         ("grpc", WrittenProtocol::Grpc),
-        ("https", WrittenProtocol::Refused),
-        ("grpcs", WrittenProtocol::Refused),
+        ("https", WrittenProtocol::Https),
+        ("grpcs", WrittenProtocol::Grpcs),
         ("tcp", WrittenProtocol::Refused),
         ("tls-passthrough", WrittenProtocol::Refused),
     ];

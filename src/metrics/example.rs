@@ -48,7 +48,7 @@ pub fn waiting() -> Sources {
     let policy = ListenerPolicy { name: "web".to_owned(), ..ListenerPolicy::default() };
     let (provider, _driver) = file::follow(Path::new(""), file::POLL, |_| Ok(Vec::new()));
     Sources {
-        proxy: Arc::new(Proxy::new(vec![policy], 2)),
+        proxy: Arc::new(Proxy::new(vec![policy], 2, &Arc::default())),
         connections: vec![Arc::new(Connections::new(&Arc::new(Seats::new(1))))],
         certificates: Arc::default(),
         provider,

@@ -18,7 +18,6 @@ use crate::proxy::headers;
 use crate::proxy::outcome;
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
-use crate::spec::Protocol;
 use crate::telemetry::access::Entry;
 use crate::timestamp::Timestamp;
 use crate::upstream::Endpoint;
@@ -141,7 +140,7 @@ impl Account {
 
     /// A route takes the request. Returns how many of its service are in flight now.
     pub fn routed(&mut self, route: &Arc<Route>, version: Version) -> u64 {
-        self.grpc |= route.upstream.key.protocol == Protocol::Grpc && version == Version::HTTP_2;
+        self.grpc |= route.upstream.key.protocol.is_grpc() && version == Version::HTTP_2;
         let in_flight = route.upstream.in_flight.fetch_add(1, Relaxed).saturating_add(1);
         self.route = Some(Arc::clone(route));
         in_flight

@@ -17,14 +17,13 @@ use crate::balance::{self, Search};
 use crate::clock;
 use crate::proxy::Core;
 use crate::proxy::connect::crowd::{Entering, Waiting};
-use crate::proxy::dial::{self, DialError, RACE_AFTER};
+use crate::proxy::dial::{DialError, RACE_AFTER};
 use crate::proxy::error::ProxyError;
-use crate::proxy::http1::OpenConnection;
-use crate::proxy::pool::{Borrow, Connection, STREAMS_PER_CONNECTION};
+use crate::proxy::making::{Terms, shares_connections, streams};
+use crate::proxy::pool::{Borrow, Connection};
 use crate::snapshot::Route;
-use crate::spec::{KeepAlive, Protocol};
 use crate::timestamp::Timestamp;
-use crate::upstream::{Endpoint, EndpointId, Probation, Upstream};
+use crate::upstream::{Endpoint, EndpointId, Probation};
 
 /// Dials that one request may have under way at once.
 const MOST_DIALS: usize = 3;
@@ -79,7 +78,7 @@ impl Core {
         let borrow = if repeatable { Borrow::Sparingly } else { Borrow::Never };
         let picked = Self::pick(route, wish, tried, !repeatable, now);
         if let Some(Picked { endpoint, .. }) = &picked
-            && let Some(connection) = self.pooled(route, endpoint, borrow, now)
+            && let Some(connection) = self.pooled(route, endpoint, wish, borrow, now)
             && let Some(picked) = picked
         {
             return Ok(picked.with(connection));
@@ -132,21 +131,17 @@ impl Core {
         &self,
         route: &Route,
         endpoint: &Arc<Endpoint>,
+        wish: Wish,
         borrow: Borrow,
         now: Timestamp,
     ) -> Option<Connection> {
-        let most = route.policy().limits.connections;
-        match route.upstream.key.protocol {
-            Protocol::Http => {
-                let pooled = self.pools.check_out(self.index, endpoint, borrow, now);
-                pooled.map(Connection::Http1)
-            }
-            Protocol::H2c | Protocol::Grpc => {
-                let keep = &route.policy().keepalive;
-                let stream = self.pools.open_stream(self.index, endpoint, keep, most, now)?;
-                stream.made_sender().map(|_| Connection::Http2(stream))
-            }
+        if !shares_connections(route.upstream.key.protocol, endpoint, wish.upgrades) {
+            let pooled = self.pools.check_out(self.index, endpoint, borrow, now);
+            return pooled.map(Connection::Http1);
         }
+        let (keep, most) = (&route.policy().keepalive, route.policy().limits.connections);
+        let stream = self.pools.open_stream(self.index, endpoint, keep, most, now)?;
+        stream.made_sender().map(|_| Connection::Http2(stream))
     }
 
     async fn connect_slowly(
@@ -179,7 +174,7 @@ impl Core {
             }
             let may_borrow = repeatable && is_full(route, &picked.endpoint);
             let borrow = if may_borrow { Borrow::Freely } else { Borrow::Never };
-            if let Some(connection) = self.pooled(route, &picked.endpoint, borrow, now) {
+            if let Some(connection) = self.pooled(route, &picked.endpoint, wish, borrow, now) {
                 return Ok(picked.with(connection));
             }
             match self.dial_raced(route, wish, tried, picked).await {
@@ -254,7 +249,7 @@ impl Core {
         let mut excluded = tried.to_vec();
         excluded.push(first.endpoint.id);
         let mut dials = FuturesUnordered::new();
-        dials.push(self.dial(route, first));
+        dials.push(self.dial(route, first, wish.upgrades));
         loop {
             let arrival = route.upstream.arrivals.notified();
             tokio::select! {
@@ -271,7 +266,7 @@ impl Core {
                 && let Some(other) = Self::pick_other(route, wish, &excluded)
             {
                 excluded.push(other.endpoint.id);
-                dials.push(self.dial(route, other));
+                dials.push(self.dial(route, other, wish.upgrades));
             }
         }
     }
@@ -287,14 +282,16 @@ impl Core {
         self: &Arc<Self>,
         route: &Arc<Route>,
         picked: Picked,
+        upgrades: bool,
     ) -> Result<Connected, DialError> {
         let (sender, receiver) = oneshot::channel();
         let (core, route) = (Arc::clone(self), Arc::clone(route));
         tokio::spawn(async move {
             let keep = route.policy().keepalive;
             let limit = route.policy().timeouts.connect;
-            let (to, most) = (&picked.endpoint, route.policy().limits.connections);
-            let dialled = core.dial_now(&route.upstream, to, &keep, limit, most).await;
+            let most = route.policy().limits.connections;
+            let terms = Terms { keep, limit, most, upgrades };
+            let dialled = core.dial_now(&route.upstream, &picked.endpoint, &terms).await;
             let connected = dialled.map(|connection| picked.with(connection));
             if let Err(Ok(Connected { connection: Connection::Http1(unused), .. })) =
                 sender.send(connected)
@@ -304,58 +301,12 @@ impl Core {
         });
         receiver.await.unwrap_or(Err(DialError::TimedOut))
     }
-
-    /// Dials once, on this core, unless the endpoint has `most` connections already.
-    ///
-    /// # Errors
-    /// If there is no connection within `limit`.
-    pub async fn dial_now(
-        &self,
-        upstream: &Upstream,
-        endpoint: &Arc<Endpoint>,
-        keep: &KeepAlive,
-        limit: Duration,
-        most: Option<usize>,
-    ) -> Result<Connection, DialError> {
-        match upstream.key.protocol {
-            Protocol::Http => {
-                let open = self.reserve(endpoint, most).ok_or(DialError::Full)?;
-                let connection = dial::http1(self.index, upstream, endpoint, limit, open).await?;
-                Ok(Connection::Http1(Box::new(connection)))
-            }
-            Protocol::H2c | Protocol::Grpc => {
-                let now = clock::now();
-                let stream = self.pools.open_stream(self.index, endpoint, keep, most, now);
-                let stream = stream.ok_or(DialError::Full)?;
-                let dial = async |signals| {
-                    let open = OpenConnection::reserve(endpoint, most).ok_or(DialError::Full)?;
-                    dial::http2(upstream, endpoint, limit, signals, open).await
-                };
-                stream.sender(dial).await?;
-                if most.is_some() {
-                    // There is room for many: those who could not dial meanwhile need not wait.
-                    upstream.arrivals.notify_waiters();
-                }
-                Ok(Connection::Http2(stream))
-            }
-        }
-    }
-
-    /// Room for one connection more. One that is idle on another core gives way: a request that must
-    /// not be lost needs a connection that is watched here.
-    fn reserve(&self, endpoint: &Arc<Endpoint>, most: Option<usize>) -> Option<OpenConnection> {
-        OpenConnection::reserve(endpoint, most).or_else(|| {
-            self.pools.close_other(self.index, endpoint, clock::now()).then_some(())?;
-            OpenConnection::reserve(endpoint, most)
-        })
-    }
 }
 
 /// What is looked for among the endpoints of a route.
 fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timestamp) -> Search<'s> {
     let policy = route.policy();
-    let streams = if route.upstream.key.protocol.is_http2() { STREAMS_PER_CONNECTION } else { 1 };
-    let room = policy.limits.connections.map(|most| most.saturating_mul(streams));
+    let room = policy.limits.connections.map(|most| most.saturating_mul(streams(&route.upstream)));
     let slow_start = policy.slow_start;
     Search { balance: &policy.balance, wish, slow_start, room, tried, once: false, now }
 }

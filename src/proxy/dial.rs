@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -20,7 +19,9 @@ use crate::health::Transition;
 use crate::proxy::greeting::Greeted;
 use crate::proxy::http1::{Http1, OpenConnection};
 use crate::proxy::pool::Signals;
+use crate::proxy::socket::Socket;
 use crate::proxy::upload::UploadBody;
+use crate::tls::replica::{Offer, TlsError, Trust};
 use crate::upstream::{Endpoint, Upstream};
 
 /// A dial that has not been answered by then is raced by one to another replica: a lost node
@@ -56,56 +57,88 @@ pub enum DialError {
     /// `limit.connections` is reached.
     #[error("the replica has as many connections as the route allows")]
     Full,
+    /// The replica is not who it must be, or speaks no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// It chose another version of HTTP than the last time.
+    #[error("the replica has changed the version of HTTP that it speaks")]
+    OtherVersion,
     /// The replica closed it without a word of HTTP/2.
     #[error("the replica does not speak HTTP/2 on this port, or is about to end")]
     Silent,
 }
 
-/// A new HTTP/1 connection. Its bytes are read and written on this core.
-///
-/// # Errors
-/// If there is none within `limit`; the endpoint's health has been told.
-pub async fn http1(
-    core: usize,
-    upstream: &Upstream,
-    endpoint: &Arc<Endpoint>,
-    limit: Duration,
-    open: OpenConnection,
-) -> Result<Http1, DialError> {
-    let stream = connect(upstream, endpoint, limit).await?;
-    report(upstream, endpoint, endpoint.health.connected());
-    Ok(Http1::new(stream, open, core, clock::now()))
-}
-
-/// A new HTTP/2 connection in clear text, by prior knowledge. It is there when the replica has said
-/// its first word, which HTTP/2 requires of it (RFC 9113, section 3.4): hyper waits for nothing, and
-/// a port that accepts and closes would be dialled without end.
+/// A new connection, on which nothing has been said but what TLS needs, where the upstream has it: then
+/// the replica chooses from what it is offered.
 ///
 /// # Errors
 /// If there is none within `limit`, for either step; the endpoint's health has been told.
-pub async fn http2(
+pub async fn socket(
+    trust: &Trust,
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
     limit: Duration,
+    offer: Offer,
+) -> Result<Socket, DialError> {
+    let stream = connect(upstream, endpoint, limit).await?;
+    let Some(tls) = &upstream.key.tls else {
+        return Ok(Socket::Plain(stream));
+    };
+    let shaken = timeout(limit, trust.shake_hands(stream, tls, offer)).await;
+    let shaken = shaken.map_or(Err(DialError::TimedOut), |shaken| shaken.map_err(DialError::Tls));
+    if let Err(error) = &shaken {
+        unusable(upstream, endpoint, error);
+    }
+    shaken.map(|stream| Socket::Tls(Box::new(stream)))
+}
+
+/// Makes it an HTTP/1 connection. Its bytes are read and written on this core.
+pub fn http1(
+    core: usize,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    socket: Socket,
+    open: OpenConnection,
+) -> Http1 {
+    report(upstream, endpoint, endpoint.health.connected());
+    Http1::new(socket, open, core, clock::now())
+}
+
+/// Makes it an HTTP/2 connection. It is there when the replica has said its first word, which HTTP/2
+/// requires of it (RFC 9113, section 3.4): hyper waits for nothing, and a port that accepts and closes
+/// would be dialled without end.
+///
+/// # Errors
+/// If that does not happen within `limit`; the endpoint's health has been told.
+pub async fn http2(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    limit: Duration,
+    socket: Socket,
     signals: Arc<Signals>,
     open: OpenConnection,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
-    let stream = connect(upstream, endpoint, limit).await?;
     // Without it a lost node is noticed later.
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    let greeted = timeout(limit, greet(stream, open, signals)).await;
+    let _ = socket.options().set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let greeted = timeout(limit, greet(socket, open, signals)).await;
     let greeted = greeted.unwrap_or(Err(DialError::TimedOut));
-    let transition = match &greeted {
-        Ok(_) => endpoint.health.connected(),
-        Err(DialError::TimedOut) => endpoint.health.dial_timed_out(),
-        Err(_) => endpoint.health.refused(),
-    };
-    report(upstream, endpoint, transition);
+    match &greeted {
+        Ok(_) => report(upstream, endpoint, endpoint.health.connected()),
+        Err(error) => unusable(upstream, endpoint, error),
+    }
     greeted
 }
 
+/// Tells an endpoint's health that it accepts connections, but none that can be used.
+fn unusable(upstream: &Upstream, endpoint: &Endpoint, error: &DialError) {
+    let timed_out = matches!(error, DialError::TimedOut);
+    let health = &endpoint.health;
+    let transition = if timed_out { health.dial_timed_out() } else { health.refused() };
+    report(upstream, endpoint, transition);
+}
+
 async fn greet(
-    stream: TcpStream,
+    stream: Socket,
     open: OpenConnection,
     signals: Arc<Signals>,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
@@ -87,13 +87,10 @@ impl Outgoing {
         grpc: bool,
     ) -> Self {
         let protocol = route.upstream.key.protocol;
-        head.version = if protocol.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
-        if protocol == Protocol::Http
-            && !upload.is_empty()
-            && !head.headers.contains_key(CONTENT_LENGTH)
-        {
-            // hyper would drop the body of a GET or HEAD that does not say so.
-            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        let is_http1 = protocol == Protocol::Http;
+        head.version = if is_http1 { Version::HTTP_11 } else { Version::HTTP_2 };
+        if is_http1 {
+            frame(&mut head, &upload);
         }
         head.uri = uri(target, head.uri, protocol);
         let repeatable = is_repeatable(&head.method, route, grpc);
@@ -171,9 +168,32 @@ fn uri(target: &Target, path: Uri, protocol: Protocol) -> Uri {
         return path;
     }
     let mut parts = path.into_parts();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(if protocol.has_tls() { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = Some(target.authority.clone());
     Uri::from_parts(parts).unwrap_or_default()
+}
+
+/// Says how a body is framed in HTTP/1: hyper would drop that of a GET or HEAD that does not say so.
+fn frame(head: &mut request::Parts, upload: &Upload) {
+    if !upload.is_empty() && !head.headers.contains_key(CONTENT_LENGTH) {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// The head for a replica that could have had HTTP/2, and chose HTTP/1.1.
+fn for_http1(outgoing: &Outgoing) -> request::Parts {
+    let mut head = outgoing.head.clone();
+    head.version = Version::HTTP_11;
+    head.headers.remove(TE);
+    let mut uri = head.uri.into_parts();
+    let host = uri.authority.and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+    if let Some(host) = host {
+        head.headers.insert(HOST, host);
+    }
+    (uri.scheme, uri.authority) = (None, None);
+    head.uri = Uri::from_parts(uri).unwrap_or_default();
+    frame(&mut head, &outgoing.upload);
+    head
 }
 
 impl Core {
@@ -301,7 +321,12 @@ async fn send_http1(mut http1: Box<Http1>, outgoing: &Outgoing, deadline: &Deadl
             return Err(Failure::NotProcessed);
         }
     }
-    http1.start(&outgoing.head, &outgoing.lines, outgoing.upload.body(None));
+    let body = outgoing.upload.body(None);
+    if outgoing.head.version == Version::HTTP_2 {
+        http1.start(&for_http1(outgoing), b"", body);
+    } else {
+        http1.start(&outgoing.head, &outgoing.lines, body);
+    }
     let answered = poll_fn(|cx| http1.poll_head(cx, &outgoing.head.method));
     let Some(answered) = in_time(answered, deadline).await else {
         return Err(overdue(outgoing));

@@ -5,25 +5,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// The connection, for whoever speaks on it.
 #[derive(Debug)]
-pub(super) struct Greeted {
-    stream: TcpStream,
+pub(super) struct Greeted<S> {
+    stream: S,
     greeting: Option<oneshot::Sender<()>>,
 }
 
-impl Greeted {
+impl<S> Greeted<S> {
     /// The connection, and what completes with its first bytes; with an error if it ends before.
-    pub(super) fn new(stream: TcpStream) -> (Self, oneshot::Receiver<()>) {
+    pub(super) fn new(stream: S) -> (Self, oneshot::Receiver<()>) {
         let (greeting, greeted) = oneshot::channel();
         (Self { stream, greeting: Some(greeting) }, greeted)
     }
 }
 
-impl AsyncRead for Greeted {
+impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -41,7 +40,7 @@ impl AsyncRead for Greeted {
     }
 }
 
-impl AsyncWrite for Greeted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -170,8 +170,9 @@ fn fit_protocol(
             headers.insert(HOST, target.host_field.clone());
             if client.trusted { Bytes::new() } else { client.lines.clone() }
         }
-        // The authority goes into `:authority` (RFC 9113, section 8.3.1).
-        Protocol::H2c | Protocol::Grpc => {
+        // The authority goes into `:authority` (RFC 9113, section 8.3.1). Whether a replica with TLS
+        // speaks HTTP/1.1 is known only by its connection (`exchange::for_http1`).
+        Protocol::H2c | Protocol::Grpc | Protocol::Https | Protocol::Grpcs => {
             headers.remove(HOST);
             if !client.trusted {
                 headers.insert(X_FORWARDED_FOR, client.peer_text.clone());

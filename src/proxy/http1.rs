@@ -13,8 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, request};
 use http_body::{Body as _, Frame};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf, split};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
@@ -23,8 +22,10 @@ use crate::http1::response::{self, Framing};
 use crate::proxy::body::BodyError;
 use crate::proxy::failure::Failure;
 use crate::proxy::send::Sending;
+use crate::proxy::socket::Socket;
 use crate::proxy::upload::UploadBody;
 use crate::timestamp::Timestamp;
+use crate::tls::replica::TlsStream;
 use crate::turn::Turn;
 use crate::upstream::Endpoint;
 
@@ -51,7 +52,7 @@ pub struct Http1 {
     pub born: Timestamp,
     /// Requests it has taken.
     pub requests: u64,
-    socket: Socket,
+    side: Side,
     inbound: BytesMut,
     /// How much is read at once.
     read: usize,
@@ -66,11 +67,14 @@ pub struct Http1 {
     open: OpenConnection,
 }
 
+/// What there is of the socket.
 #[derive(Debug)]
-enum Socket {
-    Whole(TcpStream),
+enum Side {
+    Whole(Socket),
     /// The other half is with a task that still sends the request's body.
     Half(OwnedReadHalf),
+    /// The same with TLS.
+    TlsHalf(ReadHalf<TlsStream<TcpStream>>),
     /// It has been given away.
     Gone,
 }
@@ -79,7 +83,7 @@ enum Socket {
 #[derive(Debug)]
 pub struct Upgraded {
     /// The socket.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// What the replica has said already.
     pub first: Bytes,
     _open: OpenConnection,
@@ -87,13 +91,13 @@ pub struct Upgraded {
 
 impl Http1 {
     /// A connection that has just been made.
-    pub fn new(socket: TcpStream, open: OpenConnection, core: usize, born: Timestamp) -> Self {
+    pub fn new(socket: Socket, open: OpenConnection, core: usize, born: Timestamp) -> Self {
         Self {
             endpoint: Arc::clone(&open.0),
             core,
             born,
             requests: 0,
-            socket: Socket::Whole(socket),
+            side: Side::Whole(socket),
             inbound: BytesMut::new(),
             read: READ,
             turn: Turn::default(),
@@ -108,9 +112,8 @@ impl Http1 {
     /// Whether the replica has closed it, or has said something that nobody asked for. Costs a system
     /// call only if something has happened.
     pub fn is_spoiled(&mut self) -> bool {
-        if let (false, Socket::Whole(socket)) = (self.spoiled, &self.socket) {
-            let silent = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
-            self.spoiled = !socket.try_read(&mut [0]).is_err_and(silent);
+        if let (false, Side::Whole(socket)) = (self.spoiled, &mut self.side) {
+            self.spoiled = !socket.is_silent();
         }
         self.spoiled
     }
@@ -125,10 +128,10 @@ impl Http1 {
 
     /// Lets the kernel break the connection if a request is not acknowledged (RFC 5482), or not.
     fn watch(&mut self, watched: bool) {
-        if let (true, Socket::Whole(socket)) = (watched != self.watched, &self.socket) {
+        if let (true, Side::Whole(socket)) = (watched != self.watched, &self.side) {
             let limit = watched.then_some(UNACKNOWLEDGED);
             // Without it a lost node is noticed later.
-            if SockRef::from(socket).set_tcp_user_timeout(limit).is_ok() {
+            if socket.options().set_tcp_user_timeout(limit).is_ok() {
                 self.watched = watched;
             }
         }
@@ -143,9 +146,10 @@ impl Http1 {
         cx: &mut Context<'_>,
         method: &Method,
     ) -> Poll<Result<response::Head, Failure>> {
-        if let Socket::Whole(socket) = &mut self.socket {
+        if let Side::Whole(socket) = &mut self.side {
             // A replica may answer before it has read everything, and close: its answer counts.
-            if self.sending.poll(socket, cx).is_ready() && self.sending.has_failed_at_once() {
+            let sent = self.sending.poll(socket, cx);
+            if sent.is_ready() && self.sending.has_failed_at_once() && !socket.may_hold_back() {
                 return Poll::Ready(Err(Failure::NotProcessed));
             }
         }
@@ -187,10 +191,18 @@ impl Http1 {
         if !self.sending.is_under_way() {
             return;
         }
-        if let Socket::Whole(socket) = std::mem::replace(&mut self.socket, Socket::Gone) {
-            let (reading, writing) = socket.into_split();
-            self.socket = Socket::Half(reading);
-            tokio::spawn(std::mem::take(&mut self.sending).finish(writing));
+        match std::mem::replace(&mut self.side, Side::Gone) {
+            Side::Whole(Socket::Plain(socket)) => {
+                let (reading, writing) = socket.into_split();
+                self.side = Side::Half(reading);
+                tokio::spawn(std::mem::take(&mut self.sending).finish(writing));
+            }
+            Side::Whole(Socket::Tls(socket)) => {
+                let (reading, writing) = split(*socket);
+                self.side = Side::TlsHalf(reading);
+                tokio::spawn(std::mem::take(&mut self.sending).finish(writing));
+            }
+            gone @ (Side::Half(_) | Side::TlsHalf(_) | Side::Gone) => self.side = gone,
         }
     }
 
@@ -261,7 +273,7 @@ impl Http1 {
     /// The connection behind a 101.
     pub fn into_upgraded(mut self) -> Option<Upgraded> {
         self.watch(false);
-        let Socket::Whole(socket) = self.socket else {
+        let Side::Whole(socket) = self.side else {
             return None;
         };
         Some(Upgraded { socket, first: self.inbound.freeze(), _open: self.open })
@@ -270,10 +282,11 @@ impl Http1 {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.turn.poll(cx));
         self.inbound.reserve(self.read);
-        let read = match &mut self.socket {
-            Socket::Whole(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
-            Socket::Half(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
-            Socket::Gone => Ok(0),
+        let read = match &mut self.side {
+            Side::Whole(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
+            Side::Half(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
+            Side::TlsHalf(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
+            Side::Gone => Ok(0),
         };
         let bytes = read.as_ref().map_or(0, |read| *read);
         self.read = if bytes >= READ { READ_MUCH } else { READ };

@@ -194,6 +194,8 @@ impl Sending {
             self.state = State::UnderWay;
             self.advance(written);
         }
+        // TLS may have kept some of it; a plain socket never does.
+        ready!(Pin::new(&mut *to).poll_flush(cx))?;
         self.out.clear();
         self.written = 0;
         Poll::Ready(Ok(()))

@@ -32,7 +32,7 @@ impl Client {
                 session.and_then(|_| self.address_key(fields))
             }
         };
-        Wish { session, key }
+        Wish { session, key, upgrades: false }
     }
 
     /// By the client's own address; none if a trusted proxy does not tell it.

@@ -32,7 +32,9 @@ pub(super) fn resolve(
         }
     };
     let service_id = service.id.clone();
-    Ok((UpstreamKey { service_id, port, protocol: target.protocol, network }, source))
+    let protocol = target.protocol;
+    let tls = protocol.has_tls().then(|| target.tls.clone());
+    Ok((UpstreamKey { service_id, port, protocol, tls, network }, source))
 }
 
 fn port(service: &SwarmService, target: &Target) -> Result<u16, Box<Diagnostic>> {

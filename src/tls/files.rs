@@ -75,7 +75,7 @@ fn add(listing: &mut Listing, path: &Path, is_named: bool) {
 
 fn refuse(listing: &mut Listing, path: &Path, error: &io::Error) {
     let remedy = if is_missing(error) {
-        let help = "put it there, or correct `certificates` in `[tls]`";
+        let help = "put it there, or correct `certificates` or `client-ca` in `[tls]`";
         Remedy::new("there is no such file or directory", help)
     } else {
         let help = "give the user that Hiveway runs as the right to read it";

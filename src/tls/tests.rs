@@ -36,7 +36,7 @@ impl Directory {
     }
 
     fn watch(&self) -> Watch {
-        let mut watch = Watch::begin(std::slice::from_ref(&self.0));
+        let mut watch = Watch::begin(std::slice::from_ref(&self.0), None);
         watch.look(self.listing(), NOW);
         watch
     }
@@ -251,7 +251,7 @@ fn a_file_counts_when_it_has_not_changed_between_two_looks() {
 fn a_path_that_is_named_must_hold_a_certificate() {
     let directory = Directory::new();
     directory.put("note", "nothing");
-    let watch = Watch::begin(&[directory.0.join("note"), directory.0.join("nowhere")]);
+    let watch = Watch::begin(&[directory.0.join("note"), directory.0.join("nowhere")], None);
     let expected =
         ["note: it holds no certificate and no key", "nowhere: there is no such file or directory"];
     assert_eq!(said(&watch), expected);

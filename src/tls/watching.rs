@@ -1,12 +1,13 @@
 //! Follows the files: what changes is in force within a second or so, and what is wrong is said once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::authorities::Authorities;
 use super::files::{self, Listing};
 use super::selection::CertificateSet;
 use super::{Certificates, Complaint, Remedy, pairing};
@@ -19,6 +20,8 @@ pub const POLL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Watch {
     paths: Vec<PathBuf>,
+    /// Of them the one that vouches for clients.
+    client_ca: Option<PathBuf>,
     certificates: Arc<Certificates>,
     /// The last look.
     seen: Listing,
@@ -29,12 +32,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads the files for the first time. Blocks for as long as that takes.
-    pub fn begin(paths: &[PathBuf]) -> Self {
+    /// Reads the files for the first time; one of authorities of clients may be beside them. Blocks for
+    /// as long as that takes.
+    pub fn begin(paths: &[PathBuf], client_ca: Option<&Path>) -> Self {
+        let paths: Vec<_> = paths.iter().cloned().chain(client_ca.map(Path::to_owned)).collect();
         let mut watch = Self {
-            paths: paths.to_vec(),
+            client_ca: client_ca.map(Path::to_owned),
             certificates: Arc::default(),
-            seen: files::read(paths),
+            seen: files::read(&paths),
+            paths,
             is_settled: false,
             said: Vec::new(),
         };
@@ -99,6 +105,10 @@ impl Watch {
             info!(names, %file, expires = new.expires, "certificate in use");
         }
         self.certificates.set.store(Arc::new(set));
+        let authorities = &self.certificates.authorities;
+        let client_ca = self.client_ca.as_deref();
+        let trusted = Authorities::read(&self.seen, client_ca, &authorities.load());
+        authorities.store(Arc::new(trusted));
     }
 
     /// What was wrong at the last change.

@@ -39,4 +39,5 @@ mod stack_files;
 mod support;
 mod tls;
 mod upgrades;
+mod upstream_tls;
 mod waiting;

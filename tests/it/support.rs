@@ -1,5 +1,6 @@
 //! The words that the tests are written in.
 
+mod authority;
 mod client;
 pub(crate) mod frames;
 mod grpc;
@@ -11,6 +12,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub(crate) use self::authority::{Authority, acceptor};
 pub(crate) use self::client::{check, get, send};
 pub(crate) use self::grpc::{
     Caller, answer, answer_half, answer_with, call_to, outcome_of, reset_of, status_field,

@@ -278,6 +278,7 @@ impl Real {
             service_id: "shop".into(),
             port: 80,
             protocol: Protocol::Http,
+            tls: None,
             network: String::new(),
         };
         let upstream = Upstream::new(key, "shop", 1);

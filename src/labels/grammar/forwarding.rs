@@ -23,7 +23,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "protocol",
             "`http` `h2c` `grpc` `https` `grpcs` `tcp` `tls-passthrough`",
             "`http`",
-            "how to speak to the replica; `grpc` is h2c with gRPC's own errors and health checks and no total timeout; these three so far",
+            "how to speak to the replica; `grpc` is h2c with gRPC's own errors and health checks and no total timeout; `https` and `grpcs` are the same over TLS, `https` with HTTP/2 where the replica has it; the last two are not spoken yet: such a route stays closed",
         ],
         protocol,
     ),
@@ -199,21 +199,25 @@ fn protocol(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
     to.route.target.protocol = match label_value::protocol(it.text)? {
         WrittenProtocol::Http => Protocol::Http,
         WrittenProtocol::H2c => Protocol::H2c,
-        WrittenProtocol::Grpc => {
-            // A call may rightly be silent for as long as it takes: polls and server streams.
-            to.route.policy.timeouts.response_header = None;
-            to.route.policy.timeouts.stream_idle = Duration::from_hours(1);
-            to.route.policy.check.question = Question::Grpc;
-            Protocol::Grpc
-        }
+        WrittenProtocol::Https => Protocol::Https,
+        WrittenProtocol::Grpc => calls(to, Protocol::Grpc),
+        WrittenProtocol::Grpcs => calls(to, Protocol::Grpcs),
         WrittenProtocol::Refused => {
             let problem = "asks for a protocol that this version cannot speak; the route stays \
                            closed";
             let help = "write a protocol that the replica speaks and this version knows: `http`, \
-                        `h2c` or `grpc`";
+                        `h2c`, `grpc`, `https` or `grpcs`";
             to.is_unsafe = true;
             return Err(Mistake::new(problem, help, "http"));
         }
     };
     Ok(())
+}
+
+/// A call may rightly be silent for as long as it takes: polls and server streams.
+fn calls(to: &mut Draft, protocol: Protocol) -> Protocol {
+    to.route.policy.timeouts.response_header = None;
+    to.route.policy.timeouts.stream_idle = Duration::from_hours(1);
+    to.route.policy.check.question = Question::Grpc;
+    protocol
 }

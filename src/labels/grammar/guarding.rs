@@ -47,32 +47,34 @@ pub(super) const SETTINGS: &[Setting] = &[
         ],
         client_auth,
     ),
-    Setting::later(
+    Setting::live(
         [
             "upstream-tls.ca",
             "name of a secret",
             "bundled roots",
-            "whom to trust, for `https` and `grpcs`",
+            "whom to trust, for `https` and `grpcs`: a file of this name among the `certificates` of `[tls]`",
         ],
-        |_, it| only_check(value::name(it.text)),
+        |to, it| put(&mut to.route.target.tls.ca, value::name(it.text).map(Some)),
     ),
-    Setting::later(
+    Setting::live(
         [
             "upstream-tls.server-name",
             "host name",
-            "the request's host",
-            "whom to expect, for `https` and `grpcs`",
+            "the route's first `host` without `*`",
+            "whom to expect, for `https` and `grpcs`: the name that the replica's certificate is for",
         ],
-        |_, it| only_check(label_value::host_name(it.text)),
+        |to, it| {
+            put(&mut to.route.target.tls.server_name, label_value::host_name(it.text).map(Some))
+        },
     ),
-    Setting::later(
+    Setting::live(
         [
             "upstream-tls.verify",
             "`true` or `false`",
             "`true`",
-            "whether the replica's certificate is verified",
+            "whether the replica's certificate is verified; without, anybody may pose as the replica",
         ],
-        |_, it| only_check(value::boolean(it.text)),
+        |to, it| put(&mut to.route.target.tls.verify, value::boolean(it.text)),
     ),
     Setting::live(
         ["limit.body", "size or `none`", "none", "bytes of a request's body; more get 413"],
