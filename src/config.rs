@@ -184,7 +184,7 @@ pub struct Tls {
     pub certificates: Vec<PathBuf>,
     /// Oldest version that is spoken.
     pub min_version: TlsVersion,
-    /// Authorities of client certificates. Always none in this version, which refuses others.
+    /// PEM file of the authorities of client certificates; without it none can be asked for.
     pub client_ca: Option<PathBuf>,
 }
 

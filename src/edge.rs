@@ -368,6 +368,7 @@ fn describe(config: &Config, bound: &[Bound], cores: usize) -> Edge {
         networks: named.map(|name| Network { name: name.clone(), ..Network::default() }).collect(),
         only_networks: config.provider.networks.clone(),
         hosts: config.provider.hosts.clone().into_iter().collect(),
+        verifies_clients: config.tls.client_ca.is_some(),
         cores,
     }
 }

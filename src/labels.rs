@@ -206,12 +206,6 @@ impl Reader<'_> {
     fn state(&mut self, setting: &Setting, written: (&str, &str)) -> Option<Fault> {
         match setting.state {
             State::Live => None,
-            State::Later => {
-                let problem = "is understood, but this version does not act on it yet";
-                let help = "leave it if it may take effect with a later version";
-                self.complain(Severity::Warning, written, problem, help);
-                None
-            }
             State::Refused(what) => {
                 let problem =
                     format!("cannot be obeyed: this version cannot {what}; the route stays closed");
@@ -258,7 +252,7 @@ impl Reader<'_> {
             let severity = if is_open { Severity::Error } else { Severity::Warning };
             self.diagnostics.push(Diagnostic::of_service(severity, self.service, problem, help));
             if is_open {
-                return Err(Fault::Wrong);
+                return Err(Fault::Unsafe);
             }
         }
         Ok(route)

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod body;
 pub mod call;
 pub mod connect;
+pub mod credential;
 pub mod dial;
 mod entry;
 pub mod error;
@@ -261,7 +262,7 @@ impl Client {
         self.check_policy(&route, &head, in_flight)?;
         let wish = self.wish(&route, &head.headers);
         let is_secure = self.side.is_secure(&head.headers);
-        if route.policy().https_redirect && !is_secure {
+        if self.is_redirected(&route, is_secure)? {
             return relay::redirect(&target);
         }
         let kind = route.upstream.key.protocol;
@@ -270,6 +271,7 @@ impl Client {
         let id = self.core.request_id();
         let lines =
             headers::prepare_request(&mut head.headers, &self.side, &target, protocol, id, kind);
+        self.side.credential.tell(route.policy(), &mut head.headers);
         account.passed_on(&head.headers);
         head.uri = rewrite::path_for_replica(&route, &target, &prefix, &mut head)?.into();
         let grpc = account.speaks_grpc();
@@ -278,10 +280,9 @@ impl Client {
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let mut outgoing = Outgoing::new(head, upload.clone(), lines, &target, &route, grpc);
         outgoing.wish = Wish { upgrades: upgrade.is_some(), ..wish };
-        let answer =
-            self.ask(&route, &mut outgoing, deadline, call.as_ref(), account.entry()).await;
+        let asked = self.ask(&route, &mut outgoing, deadline, call.as_ref(), account.entry());
         // What failed is over also for a body that is still on its way.
-        let mut answer = answer.inspect_err(|_| upload.cancel())?;
+        let mut answer = asked.await.inspect_err(|_| upload.cancel())?;
         relay::tell_client(&route, wish, &mut answer, is_secure);
         let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
         relay::respond(&route, answer, upload, upgrade, deadline.clone(), call)

@@ -3,6 +3,7 @@
 //! [`Snapshot::compile`] turns an inventory into it. What survives keeps its `Arc`: upstreams with
 //! their endpoints, in-flight counts and health live on, whatever happens to labels around them.
 
+mod asking;
 mod claims;
 mod target;
 
@@ -12,13 +13,16 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+pub use self::asking::Demand;
+
+use self::asking::Asking;
 use crate::counters::{PerCore, RouteCell};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::inventory::{FixedReplica, Inventory, Network, SwarmService, SwarmTask};
 use crate::labels;
 use crate::routing::host::HostPattern;
 use crate::routing::{Found, Head, Router};
-use crate::spec::{Check, Policy, Question, RouteSpec};
+use crate::spec::{Check, ClientAuth, Policy, Question, RouteSpec};
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, Upstream, UpstreamKey};
 
@@ -35,6 +39,8 @@ pub struct Edge {
     pub only_networks: Vec<String>,
     /// Which stacks may claim which hosts; hosts without a rule are free.
     pub hosts: Vec<(HostPattern, Vec<String>)>,
+    /// Whether it can verify certificates of clients: it has `client-ca` in `[tls]`.
+    pub verifies_clients: bool,
     /// How many cores count.
     pub cores: usize,
 }
@@ -143,6 +149,7 @@ impl Source {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     routers: Vec<Router<Split>>,
+    asking: Vec<Asking>,
     /// All routes, in the order of their age.
     pub routes: Vec<Arc<Route>>,
     /// All upstreams, and where their endpoints are found.
@@ -172,6 +179,11 @@ impl Snapshot {
     /// The route for a request on a listener, and the prefix that chose it.
     pub fn find<'r>(&self, listener: usize, head: &Head<'r>) -> Option<Found<'_, 'r, Split>> {
         self.routers.get(listener)?.find(head)
+    }
+
+    /// What a handshake for this name wants of a client.
+    pub fn demand(&self, listener: usize, name: Option<&str>) -> Demand {
+        self.asking.get(listener).map_or(Demand::Nothing, |asking| asking.demand(name))
     }
 
     /// Whether any diagnostic of this severity stands against the service.
@@ -211,11 +223,37 @@ impl<'c> Compilation<'c> {
             .into_iter()
             .filter_map(|name| self.previous.good.get(&(service.id.clone(), name)).cloned());
         let specs: Vec<_> = parsed.routes.into_iter().chain(kept).collect();
-        for spec in specs {
-            if spec.instance.is_none() || spec.instance == self.edge.instance {
+        for mut spec in specs {
+            let is_ours = spec.instance.is_none() || spec.instance == self.edge.instance;
+            if is_ours && self.can_ask(service, &mut spec) {
                 self.add_route(service, spec);
             }
         }
+    }
+
+    /// Whether the certificates that a route asks for can be verified. If not, one that can do without
+    /// is served without.
+    fn can_ask(&mut self, service: &SwarmService, spec: &mut RouteSpec) -> bool {
+        let wanted = &mut spec.policy.client_auth;
+        if *wanted == ClientAuth::Off || self.edge.verifies_clients {
+            return true;
+        }
+        let is_required = *wanted == ClientAuth::Required;
+        let (severity, what) = if is_required {
+            (Severity::Error, "it stays closed")
+        } else {
+            (Severity::Warning, "nobody is asked")
+        };
+        *wanted = ClientAuth::Off;
+        let problem = format!(
+            "asks for client certificates on route `{}`, and this edge has no authority for them: \
+             {what}",
+            spec.name
+        );
+        let help = "name a file with their authorities as `client-ca` in `[tls]`";
+        let name = &service.name;
+        self.next.diagnostics.insert(Diagnostic::of_service(severity, name, problem, help));
+        !is_required
     }
 
     /// Adds a route, or its last good form if port or network of this one cannot be told.
@@ -278,8 +316,8 @@ impl<'c> Compilation<'c> {
     }
 
     fn finish(mut self) -> Snapshot {
-        let (routers, diagnostics) = self.claims.settle();
-        self.next.routers = routers;
+        let (routers, asking, diagnostics) = self.claims.settle();
+        (self.next.routers, self.next.asking) = (routers, asking);
         self.next.diagnostics.extend(diagnostics);
         self.next
     }

@@ -150,6 +150,8 @@ pub struct Policy {
     pub allow: Vec<IpNet>,
     /// What is removed from the path before it is forwarded.
     pub strip_prefix: StripPrefix,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
     /// Whether plain requests are sent to https with 308.
     pub https_redirect: bool,
     /// The value of `Strict-Transport-Security` (RFC 6797) on responses by TLS; none without it.
@@ -172,6 +174,18 @@ pub struct Policy {
     pub eject: Eject,
     /// How replicas are asked whether they are well.
     pub check: Check,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They are asked; who has none is served all the same.
+    Optional,
+    /// Who has none is refused.
+    Required,
 }
 
 /// What `strip-prefix` removes; the removed part goes to `X-Forwarded-Prefix`.

@@ -11,6 +11,7 @@ pub mod selection;
 
 mod anybody;
 mod authorities;
+mod clients;
 mod files;
 mod first_steps;
 mod pairing;
@@ -23,18 +24,24 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{Error, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
+use rustls::{CertificateError, Error, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
-use tokio_rustls::{Accept, TlsAcceptor};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tracing::warn;
 
+use crate::clock;
 use crate::config::{Protocols, TlsVersion};
+use crate::snapshot::Demand;
 use crate::tls::authorities::Authorities;
+use crate::tls::clients::Asking;
 use crate::tls::selection::CertificateSet;
 
 pub use self::watching::{POLL, Watch};
@@ -129,11 +136,46 @@ impl ResolvesServerCert for Certificates {
 
 /// How one listener speaks TLS.
 #[derive(Clone, Debug)]
-pub struct Terms(Arc<ServerConfig>);
+pub struct Terms {
+    recipe: Recipe,
+    plain: Arc<ServerConfig>,
+    /// For clients that are asked for a certificate.
+    asking: Arc<ArcSwapOption<Asking>>,
+}
+
+/// What the terms of a listener are made of.
+#[derive(Clone, Debug)]
+struct Recipe {
+    certificates: Arc<Certificates>,
+    protocols: Protocols,
+    oldest: TlsVersion,
+}
+
+impl Recipe {
+    /// Clients resume with tickets; what one core issued the others take, and nothing is kept for them.
+    /// No other terms take them.
+    fn make(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, Error> {
+        let versions: &[&SupportedProtocolVersion] = match self.oldest {
+            TlsVersion::V1_2 => &[&TLS13, &TLS12],
+            TlsVersion::V1_3 => &[&TLS13],
+        };
+        let certificates = Arc::clone(&self.certificates);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(certificates);
+        let words = [(self.protocols.h2, ALPN_H2), (self.protocols.http1, ALPN_HTTP1)];
+        let spoken = words.into_iter().filter(|(spoken, _)| *spoken);
+        config.alpn_protocols = spoken.map(|(_, word)| word.to_vec()).collect();
+        config.ticketer = Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Arc::new(config))
+    }
+}
 
 impl Terms {
-    /// Terms with these certificates. Clients resume with tickets; what one core issued the others
-    /// take, and nothing is kept for them.
+    /// Terms with these certificates.
     ///
     /// # Errors
     /// If there is no randomness for the keys of the tickets.
@@ -142,28 +184,48 @@ impl Terms {
         protocols: Protocols,
         oldest: TlsVersion,
     ) -> Result<Self, Error> {
-        let versions: &[&SupportedProtocolVersion] = match oldest {
-            TlsVersion::V1_2 => &[&TLS13, &TLS12],
-            TlsVersion::V1_3 => &[&TLS13],
-        };
-        let certificates = Arc::clone(certificates);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(certificates);
-        let words = [(protocols.h2, ALPN_H2), (protocols.http1, ALPN_HTTP1)];
-        let spoken = words.into_iter().filter(|(spoken, _)| *spoken);
-        config.alpn_protocols = spoken.map(|(_, word)| word.to_vec()).collect();
-        config.ticketer = Ticketer::new()?;
-        config.send_tls13_tickets = 1;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self(Arc::new(config)))
+        let recipe = Recipe { certificates: Arc::clone(certificates), protocols, oldest };
+        let plain = recipe.make(WebPkiClientVerifier::no_client_auth())?;
+        Ok(Self { recipe, plain, asking: Arc::default() })
     }
 
-    /// The handshake with a client. It has no time limit of its own.
-    pub fn accept(&self, stream: TcpStream) -> Accept<TcpStream> {
-        TlsAcceptor::from(Arc::clone(&self.0)).accept(stream)
+    /// The handshake with a client. What it wants of the client is told by the name that the client
+    /// gives. It comes back whether a certificate was asked for. It has no time limit of its own.
+    ///
+    /// # Errors
+    /// If the client breaks off, speaks something else, or does not show what it must.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        demand: impl Fn(Option<&str>) -> Demand,
+    ) -> io::Result<(TlsStream<TcpStream>, bool)> {
+        let authorities = self.recipe.certificates.authorities().clients().map(Arc::clone);
+        let Some(authorities) = authorities else {
+            let plain = TlsAcceptor::from(Arc::clone(&self.plain));
+            return Ok((plain.accept(stream).await?, false));
+        };
+        // Boxed, so that nobody else carries its state around.
+        let start = Box::pin(LazyConfigAcceptor::new(Acceptor::default(), stream)).await?;
+        let demand = demand(start.client_hello().server_name());
+        let config = if demand == Demand::Nothing {
+            Arc::clone(&self.plain)
+        } else {
+            let asking = clients::terms(&self.asking, &self.recipe, &authorities);
+            let asking = asking.map_err(io::Error::other)?;
+            Arc::clone(if demand == Demand::Ask { &asking.ask } else { &asking.require })
+        };
+        let stream = start.into_stream(config).await?;
+        if clients::has_expired(stream.get_ref().1.peer_certificates(), clock::date()) {
+            let expired = Error::InvalidCertificate(CertificateError::Expired);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, expired));
+        }
+        Ok((stream, demand != Demand::Nothing))
     }
+}
+
+/// Who a client is by the certificate that it has shown, in words; none if it has shown none.
+pub fn identity(stream: &TlsStream<TcpStream>) -> Option<String> {
+    clients::identity(stream.get_ref().1.peer_certificates()?.first()?)
 }
 
 /// Whether a client has asked for HTTP/2.
@@ -192,6 +254,8 @@ pub fn failure(error: &io::Error) -> &'static str {
         Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => "incompatible",
         // Most often a client that does not trust the certificate.
         Some(Error::AlertReceived(_)) => "refused",
+        Some(Error::NoCertificatesPresented) => "no_certificate",
+        Some(Error::InvalidCertificate(_)) => "bad_certificate",
         Some(_) => "broken",
     }
 }

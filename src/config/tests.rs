@@ -198,7 +198,6 @@ fn what_cannot_be_done_or_cannot_be_meant_is_refused() {
         ("provider.agents = []", "`provider.agents` has an empty entry"),
         ("provider.kind = 'file'", "`provider.path` names none"),
         ("listeners.web.proxy-protocol = true", "cannot do: read PROXY headers"),
-        ("tls.client-ca = 'clients.pem'", "cannot do: verify client certificates"),
         ("listeners.web.protocols = []", "`listeners.web.protocols` has an empty entry"),
         ("listeners.other.default = true", "listener `other` has no address"),
         ("listeners.a.address = '[::]:1'\nlisteners.b.address = '[::]:1'", "the same address"),
@@ -270,10 +269,6 @@ fn every_default_in_the_reference_file_is_what_holds_without_it() {
 fn every_example_in_the_reference_file_can_be_written() {
     for setting in options::settings() {
         let options::Sample::Example(example) = setting.written else { continue };
-        // Refused by this version.
-        if setting.name == "tls.client-ca" {
-            continue;
-        }
         let (table, key) = setting.name.rsplit_once('.').unwrap();
         let line = if key == "*" { example.to_owned() } else { format!("{key} = {example}") };
         let file = format!("[{}]\n{line}", table.replace('*', "web"));

@@ -11,8 +11,8 @@ use super::{Bound, StartError};
 use crate::config::{self, Config};
 use crate::handover::Held;
 use crate::listener;
-use crate::proxy::{ListenerPolicy, Proxy};
 use crate::proxy::activity::Connections;
+use crate::proxy::{ListenerPolicy, Proxy};
 use crate::tls::{Certificates, Watch};
 
 /// The sockets of one listener.

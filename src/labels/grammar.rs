@@ -45,8 +45,6 @@ pub enum Scope {
 pub enum State {
     /// It works.
     Live,
-    /// It does nothing yet, which is said in a warning.
-    Later,
     /// It does nothing yet, and to go on without it would not be safe: the route stays closed. The
     /// text says what cannot be done.
     Refused(&'static str),
@@ -101,14 +99,6 @@ impl Setting {
     ) -> Self {
         Self { name, value, default, meaning, scope: Scope::Route, state: State::Live, read }
     }
-
-    /// A setting that can be written for a route and is only understood so far.
-    const fn later(
-        words: [&'static str; 4],
-        read: fn(&mut Draft, Written<'_>) -> Result<(), Mistake>,
-    ) -> Self {
-        Self { state: State::Later, ..Self::live(words, read) }
-    }
 }
 
 /// Every setting, in the order of the README. Settings that change the defaults of others come
@@ -135,7 +125,6 @@ pub fn reference() -> String {
         let Setting { name, value, default, meaning, .. } = setting;
         let note = match setting.state {
             State::Live => "",
-            State::Later => " *(checked, but not acted on yet)*",
             State::Refused(_) => " *(not yet: a route that asks for it stays closed)*",
         };
         let row = format!("| `{name}` | {value} | {default} | {meaning}{note} |\n");

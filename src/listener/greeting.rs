@@ -81,8 +81,8 @@ pub(super) async fn begins(core: &Core, stream: &TcpStream, activity: &Activity)
 /// What a handshake comes to, unless it fails.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and nearly always TLS")]
 pub(super) enum Shaken {
-    /// TLS, from now on.
-    Tls(TlsStream<TcpStream>),
+    /// TLS, from now on; and whether the client was asked for a certificate.
+    Tls(TlsStream<TcpStream>, bool),
     /// The client speaks HTTP without TLS; nothing was read.
     Plain(TcpStream),
 }
@@ -99,7 +99,9 @@ pub(super) async fn shake_hands(
         if speaks_plainly(&stream).await? {
             return Ok(Shaken::Plain(stream));
         }
-        terms.accept(stream).await.map(Shaken::Tls)
+        let demand = |name: Option<&str>| core.proxy.snapshot.load().demand(options.index, name);
+        let (stream, asked) = terms.accept(stream, demand).await?;
+        Ok(Shaken::Tls(stream, asked))
     });
     activity.handshake_started(options.limits.handshake_time);
     let ended = poll_fn(|cx| match handshake.as_mut().poll(cx) {
@@ -111,7 +113,7 @@ pub(super) async fn shake_hands(
     let ended = ended.await;
     activity.handshake_ended();
     let (version, result) = match &ended {
-        Ok(Shaken::Tls(stream)) => (tls::version(stream), "ok"),
+        Ok(Shaken::Tls(stream, _)) => (tls::version(stream), "ok"),
         Ok(Shaken::Plain(_)) => (tls::NO_VERSION, "not_tls"),
         Err(word) => (tls::NO_VERSION, *word),
     };

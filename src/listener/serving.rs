@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -21,11 +22,12 @@ use crate::listener::refusal::{refuse, word_for};
 use crate::listener::stream::{Stream, Watched};
 use crate::proxy::activity::Activity;
 use crate::proxy::body::Body;
+use crate::proxy::credential::Credential;
 use crate::proxy::error::ProxyError;
 use crate::proxy::headers::ClientSide;
 use crate::proxy::streams::Streams;
 use crate::proxy::{Client, Core};
-use crate::tls;
+use crate::tls::{self, TlsStream};
 
 /// hyper reads into no smaller buffer than this.
 const SMALLEST_BUFFER: usize = 8192;
@@ -69,7 +71,10 @@ pub(super) async fn serve_tls(
     options: &ListenerOptions,
 ) {
     let stream = match shake_hands(&core, stream, &activity, options).await {
-        Some(Shaken::Tls(stream)) => stream,
+        Some(Shaken::Tls(stream, asked)) => {
+            side.credential = credential(&stream, asked);
+            stream
+        }
         Some(Shaken::Plain(stream)) => {
             // What comes is a head, though nobody reads it.
             activity.bytes_came();
@@ -83,6 +88,15 @@ pub(super) async fn serve_tls(
     // Without ALPN it is HTTP/1.1, as for every client that is older than ALPN.
     let http2 = tls::is_http2(&stream) || !options.http1;
     serve_http(http2, core, stream, side, activity, options).await;
+}
+
+/// What a handshake says about who the client is.
+fn credential(stream: &TlsStream<TcpStream>, asked: bool) -> Credential {
+    if !asked {
+        return Credential::NotAsked;
+    }
+    let identity = tls::identity(stream).and_then(|text| HeaderValue::try_from(text).ok());
+    identity.map_or(Credential::Withheld, Credential::Shown)
 }
 
 async fn serve_http<S: Stream>(

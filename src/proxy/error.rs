@@ -35,6 +35,14 @@ pub enum ProxyError {
     /// The client's address is not in the route's `allow`.
     #[error("the client's address is not allowed")]
     Forbidden,
+    /// The client was asked for a certificate and has shown none.
+    #[error("the route is for clients with a certificate, and this one has shown none")]
+    NoCertificate,
+    /// The client was not asked for a certificate on this connection.
+    #[error(
+        "the route is for clients with a certificate: come by TLS, and ask for this host by name"
+    )]
+    Misdirected,
     /// The head did not come within `limits.head-time`.
     #[error("the request head did not come in time")]
     SlowHead,
@@ -101,7 +109,8 @@ impl ProxyError {
             | Self::BadField
             | Self::ClientBroken
             | Self::ClientLeft => StatusCode::BAD_REQUEST,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::NoCertificate => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowHead | Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -135,6 +144,7 @@ impl ProxyError {
             | Self::ClientBroken => Code::Internal,
             Self::ClientLeft => Code::Canceled,
             Self::Forbidden => Code::PermissionDenied,
+            Self::NoCertificate | Self::Misdirected => Code::Unauthenticated,
             // Nothing is accepted before the first table, so that this is never said too early.
             Self::NoRoute => Code::Unimplemented,
             Self::BodyTooLarge
@@ -164,6 +174,8 @@ impl ProxyError {
             Self::Method => "method",
             Self::Expectation => "expectation",
             Self::Forbidden => "forbidden",
+            Self::NoCertificate => "no_certificate",
+            Self::Misdirected => "misdirected",
             Self::SlowHead => "slow_head",
             Self::NotTls => "not_tls",
             Self::NoRoute => "no_route",
@@ -201,6 +213,8 @@ impl ProxyError {
             | Self::Method
             | Self::Expectation
             | Self::Forbidden
+            | Self::NoCertificate
+            | Self::Misdirected
             | Self::SlowHead
             | Self::NotTls
             | Self::NoRoute
@@ -216,7 +230,7 @@ impl ProxyError {
     }
 
     /// Whether bytes of the request may still be on their way, so that the connection cannot be
-    /// used again.
+    /// used again; or whether the client had better make another one.
     pub const fn closes(self) -> bool {
         match self {
             Self::BadHost
@@ -225,6 +239,8 @@ impl ProxyError {
             | Self::BadField
             | Self::Method
             | Self::Expectation
+            | Self::NoCertificate
+            | Self::Misdirected
             | Self::SlowHead
             | Self::NotTls
             | Self::BodyTooLarge

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 
 use crate::http1::members;
 use crate::proxy::admission::Target;
+use crate::proxy::credential::Credential;
 use crate::spec::Protocol;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -61,6 +62,8 @@ pub struct ClientSide {
     lines: Bytes,
     /// The version of TLS, once it is known.
     pub tls: Option<&'static str>,
+    /// Who the client is by its certificate.
+    pub credential: Credential,
 }
 
 impl ClientSide {
@@ -83,6 +86,7 @@ impl ClientSide {
             lines: Bytes::from(lines),
             trusted: trusted_proxies.iter().any(|network| network.contains(&peer)),
             tls: None,
+            credential: Credential::Clear,
         }
     }
 
@@ -235,10 +239,9 @@ fn is_protected(name: &HeaderName) -> bool {
 /// Replicas that read `X_Forwarded_For` as `X-Forwarded-For` are why `_` counts as `-`. `Proxy` is
 /// among them since CGI makes `HTTP_PROXY` of it, which programs take for their own proxy.
 fn speaks_of_client(name: &str) -> bool {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 8] = [
         "forwarded",
         "x-real-ip",
-        "x-client-cert",
         "x-client-ip",
         "x-cluster-client-ip",
         "true-client-ip",
@@ -246,8 +249,16 @@ fn speaks_of_client(name: &str) -> bool {
         "fastly-client-ip",
         "proxy",
     ];
-    const BEGINNINGS: [&str; 5] =
-        ["x-forwarded", "x-ssl-", "ssl-client-", "x-original-", "x-rewrite-"];
+    const BEGINNINGS: [&str; 7] = [
+        "x-forwarded",
+        "x-client-cert",
+        // RFC 9440, section 4.
+        "client-cert",
+        "x-ssl-",
+        "ssl-client-",
+        "x-original-",
+        "x-rewrite-",
+    ];
     // Most names begin with another letter; the rest is rare enough to look at closely.
     if !name.starts_with(['f', 'x', 's', 't', 'c', 'p']) {
         return false;

@@ -39,4 +39,16 @@ impl Client {
         }
         Err(ProxyError::Forbidden)
     }
+
+    /// Whether a request is sent to come by TLS; else its client must be who the route wants.
+    ///
+    /// # Errors
+    /// If the client has not shown a certificate, and must.
+    pub(super) fn is_redirected(&self, route: &Route, is_secure: bool) -> Result<bool, ProxyError> {
+        let policy = route.policy();
+        if policy.https_redirect && !is_secure {
+            return Ok(true);
+        }
+        self.side.credential.admits(policy.client_auth).map(|()| false)
+    }
 }

@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::inventory::SwarmService;
 use crate::routing::host::{self, HostPattern};
 use crate::routing::{Claim, Conditions, Router};
+use crate::snapshot::asking::Asking;
 use crate::snapshot::{Edge, Route, Split};
 use crate::spec::Matches;
 
@@ -147,13 +148,19 @@ impl<'c> Claims<'c> {
         false
     }
 
-    /// The routing tables, one for each listener, and what was wrong with the claims.
-    pub(super) fn settle(mut self) -> (Vec<Router<Split>>, Vec<Diagnostic>) {
+    /// The routing tables, one for each listener; what handshakes on it ask for; and what was wrong with
+    /// the claims.
+    pub(super) fn settle(mut self) -> (Vec<Router<Split>>, Vec<Asking>, Vec<Diagnostic>) {
         self.complain_of_shared_hosts();
         let mut tables: Vec<Vec<(Claim, Split)>> =
             self.edge.listeners.iter().map(|_| Vec::new()).collect();
+        let mut asking: Vec<Asking> = tables.iter().map(|_| Asking::default()).collect();
         for (key, claim) in self.keys {
             let holders = self.holders.remove(&key).unwrap_or_default();
+            if let Some(asking) = asking.get_mut(key.listener) {
+                let wanted = holders.iter().map(|holder| holder.route.policy().client_auth);
+                wanted.for_each(|wanted| asking.add(&key.host, wanted));
+            }
             let sides = holders.into_iter().map(|Holder { route, .. }| {
                 (route.spec.weight.unwrap_or(Split::DEFAULT_WEIGHT), route)
             });
@@ -161,7 +168,8 @@ impl<'c> Claims<'c> {
                 table.push((claim, Split(sides.collect())));
             }
         }
-        (tables.into_iter().map(Router::new).collect(), self.diagnostics)
+        let asking = asking.into_iter().map(Asking::settled).collect();
+        (tables.into_iter().map(Router::new).collect(), asking, self.diagnostics)
     }
 
     /// A host that two stacks name is a doubt on both, though their paths may differ.

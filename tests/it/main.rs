@@ -15,6 +15,7 @@ mod access_log;
 mod architecture;
 mod balancing;
 mod checks;
+mod client_certificates;
 mod counting;
 mod documents;
 mod crowds;

@@ -134,8 +134,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "tls.client-ca",
         Example(r#""/run/secrets/clients.pem""#),
-        "Authorities of client certificates. This version refuses it.",
-        client_ca,
+        "PEM file of the authorities of client certificates, for the label client-auth; it is watched.",
+        |to, it| put(&mut to.tls.client_ca, it.path().map(Some)),
     ),
     Setting::edge(
         "limits.head-size",
@@ -312,12 +312,6 @@ fn docker_socket(to: &mut Config, it: Written<'_>) -> Result<(), Mistake> {
         return Err(Mistake::new("is not a unix socket", help, "/var/run/docker.sock"));
     }
     put(&mut to.provider.socket, Written { text, ..it }.path())
-}
-
-/// To go on without it would let in everybody where only known clients were meant.
-fn client_ca(_: &mut Config, _: Written<'_>) -> Result<(), Mistake> {
-    let problem = "asks for what this version cannot do: verify client certificates";
-    Err(Mistake::new(problem, "remove it, and limit clients with `allow`", ""))
 }
 
 fn hosts(to: &mut Config, it: Written<'_>) -> Result<(), Mistake> {

@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::{Draft, Setting, State, Written, add, only_check, put};
 use crate::labels::value as label_value;
-use crate::spec::Question;
+use crate::spec::{ClientAuth, Question, UpstreamTls};
 use crate::value::{self, Mistake};
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -38,12 +38,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         ["hsts", "duration", "off", "Strict-Transport-Security for this long, on responses by TLS"],
         |to, it| put(&mut to.route.policy.hsts, value::duration(it.text).map(max_age)),
     ),
-    Setting::later(
+    Setting::live(
         [
             "client-auth",
             "`required` or `optional`",
             "off",
-            "client certificates are asked for on the route's hosts; `required` closes the route so far",
+            "client certificates are asked for on the route's hosts, by the authorities of `client-ca` in `[tls]`; with `required` others are refused",
         ],
         client_auth,
     ),
@@ -54,7 +54,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "bundled roots",
             "whom to trust, for `https` and `grpcs`: a file of this name among the `certificates` of `[tls]`",
         ],
-        |to, it| put(&mut to.route.target.tls.ca, value::name(it.text).map(Some)),
+        |to, it| trust(to, |tls| &mut tls.ca, value::name(it.text).map(Some)),
     ),
     Setting::live(
         [
@@ -63,9 +63,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "the route's first `host` without `*`",
             "whom to expect, for `https` and `grpcs`: the name that the replica's certificate is for",
         ],
-        |to, it| {
-            put(&mut to.route.target.tls.server_name, label_value::host_name(it.text).map(Some))
-        },
+        |to, it| trust(to, |tls| &mut tls.server_name, label_value::host_name(it.text).map(Some)),
     ),
     Setting::live(
         [
@@ -74,7 +72,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "`true`",
             "whether the replica's certificate is verified; without, anybody may pose as the replica",
         ],
-        |to, it| put(&mut to.route.target.tls.verify, value::boolean(it.text)),
+        |to, it| trust(to, |tls| &mut tls.verify, value::boolean(it.text)),
     ),
     Setting::live(
         ["limit.body", "size or `none`", "none", "bytes of a request's body; more get 413"],
@@ -203,15 +201,20 @@ fn max_age(time: Duration) -> Option<HeaderValue> {
 }
 
 /// A route that lets everybody in when it was told to ask for certificates would be no route but a
-/// hole, so `required` closes it.
+/// hole, so a wrong word closes it.
 fn client_auth(to: &mut Draft, it: Written<'_>) -> Result<(), Mistake> {
-    if value::choice(it.text, &[("required", true), ("optional", false)])? {
-        let problem = "asks for client certificates, which this version cannot do; the route stays \
-                       closed";
-        let help = "limit the route to known networks with `allow`, or check clients in the \
-                    service itself";
-        to.is_unsafe = true;
-        return Err(Mistake::new(problem, help, ""));
-    }
-    Ok(())
+    let words = [("required", ClientAuth::Required), ("optional", ClientAuth::Optional)];
+    let read = value::choice(it.text, &words);
+    to.is_unsafe = read.is_err();
+    put(&mut to.route.policy.client_auth, read)
+}
+
+/// The same holds for replicas that are believed though they should not be.
+fn trust<T>(
+    to: &mut Draft,
+    place: fn(&mut UpstreamTls) -> &mut T,
+    read: Result<T, Mistake>,
+) -> Result<(), Mistake> {
+    to.is_unsafe = read.is_err();
+    put(place(&mut to.route.target.tls), read)
 }

@@ -60,6 +60,10 @@ fn a_client_cannot_speak_for_the_proxy() {
         X-Forwarded-Proto: https
         X-Forwarded-Client-Cert: x
         X-SSL-Client-Cert: x
+        X-Client-Cert: x
+        X_Client_Cert_Subject: x
+        Client-Cert: :AAAA:
+        Client_Cert-Chain: :AAAA:
         Forwarded: for=1.1.1.1
         X-Real-IP: 1.1.1.1
         X_Real_Ip: 1.1.1.1

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -70,15 +72,37 @@ impl Authority {
         alpn: &[&str],
         versions: &[&'static SupportedProtocolVersion],
     ) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|word| word.as_bytes().to_vec()).collect();
         Client(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// The same with a certificate of this common name, which another authority may have issued.
+    pub(crate) fn client_with(&self, alpn: &[&str], name: &str, issuer: &Self) -> Client {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(vec![format!("{name}.test")]).unwrap();
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        let certificate = parameters.signed_by(&key, &issuer.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|word| word.as_bytes().to_vec()).collect();
+        Client(TlsConnector::from(Arc::new(config)))
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        roots
     }
 
     /// An edge with a listener in clear text and, as the second one, one with TLS.
@@ -140,8 +164,18 @@ impl Client {
         name: &str,
         path: &str,
     ) -> Result<String, String> {
+        self.ask(ingress, name, &format!("GET {path} HTTP/1.1\r\nHost: {name}")).await
+    }
+
+    /// The same for a head of any kind, on a connection that was made for that name.
+    pub(crate) async fn ask(
+        &self,
+        ingress: &Ingress,
+        name: &str,
+        head: &str,
+    ) -> Result<String, String> {
         let mut stream = self.connect(ingress, name).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        let request = format!("{head}\r\nConnection: close\r\n\r\n");
         let exchange = async {
             stream.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
