@@ -6,14 +6,17 @@ stream that ends without a status as an error of its own.
 
 import concurrent.futures
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 import grpc
 
+from authority import Authority
 from edge import Edge
 
 BYTES = bytes(range(256))
@@ -63,24 +66,29 @@ class Service(grpc.GenericRpcHandler):
         }.get(call.method)
 
 
-def serve():
+def serve(certificate=None):
     options = [
         ("grpc.max_receive_message_length", LARGEST),
         ("grpc.max_metadata_size", 1 << 16), ("grpc.absolute_max_metadata_size", 1 << 16),
     ]
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(64), options=options)
     server.add_generic_rpc_handlers((Service(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if certificate:
+        pem = pathlib.Path(certificate).read_bytes()
+        shown = grpc.ssl_server_credentials([(pem, pem)])
+        port = server.add_secure_port("127.0.0.1:0", shown)
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
     server.wait_for_termination()
 
 
 class Replica:
-    """A server in a process of its own, so that it can be killed."""
+    """A server in a process of its own, so that it can be killed; with a certificate it speaks TLS."""
 
-    def __init__(self):
-        command = [sys.executable, __file__, "--serve"]
+    def __init__(self, certificate=None):
+        command = [sys.executable, __file__, "--serve", *filter(None, [certificate])]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.address = f"127.0.0.1:{int(self.process.stdout.readline())}"
 
@@ -137,24 +145,39 @@ def check(address, replica):
     assert code == "UNAVAILABLE" and details.endswith(("(no_endpoint)", "(reset)")), (code, details)
 
 
-def main(program):
-    replica = Replica()
-    services = f"""
+SERVICES = """
 [services.shop]
-endpoints = ["{replica.address}"]
-hiveway.protocol = "grpc"
+endpoints = ["{address}"]
 hiveway.timeout.queue = "1s"
+hiveway.protocol = "{protocol}"
 """
+TRUST = """
+hiveway.upstream-tls.ca = "root.pem"
+hiveway.upstream-tls.server-name = "calls.test"
+"""
+
+
+def run(program, replica, protocol, options=""):
+    services = SERVICES.format(address=replica.address, protocol=protocol)
     try:
-        with Edge(program, services) as edge:
+        with Edge(program, services + (TRUST if options else ""), options) as edge:
             check(edge.address, replica)
     finally:
         replica.process.kill()
-    print("all calls went as they should")
+
+
+def main(program):
+    run(program, Replica(), "grpc")
+    with tempfile.TemporaryDirectory() as directory:
+        authority = Authority(directory)
+        authority.issue("calls.pem", "calls.test")
+        options = f'[tls]\ncertificates = ["{authority.root}"]\n'
+        run(program, Replica(authority.served / "calls.pem"), "grpcs", options)
+    print("all calls went as they should, in clear text and over TLS")
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
-        serve()
+        serve(*sys.argv[2:])
     else:
         main(sys.argv[1])

@@ -1,7 +1,8 @@
 """TLS as clients see it: clients.py PROGRAM CURL [CHROMIUM]
 
 curl, Python's own client, httpx and a browser ask an edge by HTTP/1.1 and HTTP/2, and get the right
-answer and the certificate for the name that they ask for. Then certificates are replaced under load.
+answer and the certificate for the name that they ask for. Some of them show certificates of their own,
+or come to a replica with TLS. Then certificates are replaced under load.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ SECONDS = 8
 
 LISTENERS = """
 [tls]
-certificates = ["{directory}"]
+certificates = ["{directory}", "{root}"]
+client-ca = "{root}"
 [listeners.websecure]
 address = "127.0.0.1:0"
 [listeners.http1]
@@ -45,6 +47,18 @@ hiveway.https-redirect = true
 endpoints = ["127.0.0.1:{port}"]
 hiveway.host = "*.blog.test"
 hiveway.hsts = "1h"
+[services.safe]
+endpoints = ["127.0.0.1:{port}"]
+hiveway.host = "safe.test"
+hiveway.client-auth = "required"
+[services.mixed]
+endpoints = ["127.0.0.1:{secure}"]
+hiveway.host = "mixed.test"
+hiveway.protocol = "https"
+hiveway.upstream-tls.ca = "root.pem"
+hiveway.upstream-tls.server-name = "replica.test"
+hiveway.routes.admin.path = "/admin"
+hiveway.routes.admin.client-auth = "required"
 """
 
 
@@ -69,6 +83,47 @@ def with_curl(curl, edge, authority):
     assert ask("other.test")[0] == 60
     assert ask("shop.test", "--tlsv1.2", "--tls-max", "1.2")[0] == 0
     assert ask("shop.test", "--tlsv1.3")[0] == 0
+
+
+def with_certificates_of_clients(curl, edge, authority):
+    """And to a replica with TLS."""
+    place, port = edge.addresses["websecure"].rsplit(":", 1)
+    ann = authority.person("ann")
+
+    def ask(host, path, *options):
+        command = [curl, "-sS", "--max-time", "10", "--cacert", authority.root, *options,
+                   "--resolve", f"{host}:{port}:{place}", "-w", "\n%{http_code}",
+                   f"https://{host}:{port}{path}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        body, status = done.stdout.rsplit("\n", 1)
+        return done.returncode, int(status), body
+
+    for version in ("--http1.1", "--http2"):
+        for tls in ("1.2", "1.3"):
+            options = (version, f"--tlsv{tls}", "--tls-max", tls)
+            # No number is the same in all versions of curl.
+            assert ask("safe.test", "/", *options)[0] != 0
+            status, code, body = ask("safe.test", "/", "--cert", ann, *options)
+            assert (status, code) == (0, 200), (status, code, body)
+            told = json.loads(body)["client"].split(";")
+            assert told[1:] == ['Subject="CN=ann"', "DNS=ann.test"], told
+        assert ask("mixed.test", "/", version)[:2] == (0, 200)
+        assert ask("mixed.test", "/admin", version)[:2] == (0, 403)
+        status, code, body = ask("mixed.test", "/admin", "--cert", ann, version)
+        assert (status, code) == (0, 200) and json.loads(body)["inner"] == "TLSv1.3", body
+        assert "CN=ann" in json.loads(body)["client"], body
+    for person, expected in ((None, 421), (ann, 421)):
+        context = authority.context(person=person)
+        with httpx.Client(http2=True, verify=context) as client:
+            for host, code in (("shop.test", 200), ("safe.test", expected), ("shop.test", 200)):
+                answer = client.get(f"https://{place}:{port}/", headers={"Host": host},
+                                    extensions={"sni_hostname": "shop.test"})
+                assert (answer.status_code, answer.http_version) == (code, "HTTP/2"), host
+    with httpx.Client(http2=True, verify=authority.context(person=ann)) as client:
+        for _ in range(3):
+            answer = client.get(f"https://{place}:{port}/", headers={"Host": "safe.test"},
+                                extensions={"sni_hostname": "safe.test"})
+            assert answer.status_code == 200 and "CN=ann" in answer.json()["client"]
 
 
 def with_python(edge, authority, certificates):
@@ -149,28 +204,36 @@ async def replace_under_load(edge, authority):
     assert load.done >= RATE * SECONDS / 5
 
 
+def check(program, curl, chromium, authority, ports):
+    certificates = {
+        "shop.test": authority.issue("shop.pem", "shop.test"),
+        "a.blog.test": authority.issue("blog.pem", "*.blog.test"),
+    }
+    for name in ("safe.test", "mixed.test"):
+        authority.issue(f"{name}.pem", name)
+    services = SERVICES.format(port=ports[0], secure=ports[1])
+    options = LISTENERS.format(directory=authority.served, root=authority.root)
+    with Edge(program, services, options, ("web", "websecure", "http1")) as edge:
+        with_curl(curl, edge, authority)
+        with_certificates_of_clients(curl, edge, authority)
+        with_python(edge, authority, certificates)
+        if chromium:
+            with_a_browser(chromium, edge, certificates)
+        asyncio.run(replace_under_load(edge, authority))
+
+
 def main(program, curl, chromium=None):
-    replica = subprocess.Popen(
-        [sys.executable, pathlib.Path(__file__).parent / "replica.py"], stdout=subprocess.PIPE)
-    try:
-        services = SERVICES.format(port=int(replica.stdout.readline()))
-        with tempfile.TemporaryDirectory() as directory:
-            authority = Authority(directory)
-            certificates = {
-                "shop.test": authority.issue("shop.pem", "shop.test"),
-                "a.blog.test": authority.issue("blog.pem", "*.blog.test"),
-            }
-            options = LISTENERS.format(directory=authority.served)
-            names = ("web", "websecure", "http1")
-            with Edge(program, services, options, names) as edge:
-                with_curl(curl, edge, authority)
-                with_python(edge, authority, certificates)
-                if chromium:
-                    with_a_browser(chromium, edge, certificates)
-                asyncio.run(replace_under_load(edge, authority))
-    finally:
-        replica.kill()
-        replica.wait()
+    with tempfile.TemporaryDirectory() as directory:
+        authority = Authority(directory)
+        script = pathlib.Path(__file__).parent / "replica.py"
+        command = [sys.executable, script, authority.person("replica")]
+        replica = subprocess.Popen(command, stdout=subprocess.PIPE)
+        try:
+            ports = [int(replica.stdout.readline()) for _ in range(2)]
+            check(program, curl, chromium, authority, ports)
+        finally:
+            replica.kill()
+            replica.wait()
 
 
 if __name__ == "__main__":

@@ -40,15 +40,26 @@ class Authority:
                 .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
                 .add_extension(issuer, False))
 
-    def issue(self, file, name, at_once=True):
-        """Puts a certificate for a name and its key into a file; as a rename, or by writing over it."""
+    def made(self, name, subject=()):
+        """A certificate for a name, and PEM with its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (self._builder(x509.Name([]), key)
-                       .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), True)
+        parts = [x509.NameAttribute(kind, text) for kind, text in subject]
+        certificate = (self._builder(x509.Name(parts), key)
+                       .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), not parts)
                        .sign(self.key, hashes.SHA256()))
         private = key.private_bytes(
             PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        text = certificate.public_bytes(PEM) + private
+        return certificate, certificate.public_bytes(PEM) + private
+
+    def person(self, name):
+        """A file beside those that are served, with the certificate of a client and its key."""
+        file = self.root.parent / f"{name}.pem"
+        file.write_bytes(self.made(f"{name}.test", [(x509.NameOID.COMMON_NAME, name)])[1])
+        return file
+
+    def issue(self, file, name, at_once=True):
+        """Puts a certificate for a name and its key into a file; as a rename, or by writing over it."""
+        certificate, text = self.made(name)
         if at_once:
             new = self.served.parent / "new.pem"
             new.write_bytes(text)
@@ -57,9 +68,11 @@ class Authority:
             (self.served / file).write_bytes(text)
         return Certificate(certificate)
 
-    def context(self, *protocols):
-        """What a client verifies by."""
+    def context(self, *protocols, person=None):
+        """What a client verifies by, and the file of its own certificate if it has one."""
         context = ssl.create_default_context(cafile=self.root)
+        if person:
+            context.load_cert_chain(person)
         if protocols:
             context.set_alpn_protocols(protocols)
         return context
