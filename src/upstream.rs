@@ -208,7 +208,8 @@ pub struct Endpoint {
     pub name: ArcSwap<String>,
     /// Whether it may take requests.
     pub health: Health,
-    /// What came of its last check, in words; none before the first.
+    /// What came of its last check, in words, or why it is not believed to be who it must be; none
+    /// before the first.
     pub last_check: ArcSwapOption<String>,
     /// What stands for its slot; 0 until that is known.
     mark: AtomicU64,

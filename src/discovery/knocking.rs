@@ -50,26 +50,43 @@ async fn knock(
 ) {
     let keep = KeepAlive::default();
     let terms = Terms { keep, limit: KNOCK_LIMIT, most: None, upgrades: false };
+    let mut said = None;
     for tries in 1_u32.. {
         let Ok(permit) = first_connects.acquire().await else {
             return;
         };
         let dialled = core.dial_now(&upstream, &endpoint, &terms).await;
         drop(permit);
-        match dialled {
-            Ok(Connection::Http1(connection)) => {
-                return core.pools.check_in(connection, &keep, clock::now());
-            }
-            // The connection is in the pool already; it goes on without this stream.
-            Ok(Connection::Http2(_)) => return,
-            Err(error) => {
-                // A server that is about to start is no news; a certificate will not change by itself.
-                if tries == LATER || (tries == 1 && matches!(error, DialError::Tls(_))) {
-                    let (service, name) = (&upstream.service, endpoint.name.load());
-                    warn!(service, endpoint = %name, %error, "endpoint still takes no requests");
+        let error = match dialled {
+            Ok(connection) => {
+                take_back(&endpoint, said.as_ref());
+                // One of HTTP/2 is in the pool already; it goes on without this stream.
+                if let Connection::Http1(connection) = connection {
+                    core.pools.check_in(connection, &keep, clock::now());
                 }
-                sleep(if tries < LATER { KNOCK } else { KNOCK_LATER }).await;
+                return;
             }
+            Err(error) => error,
+        };
+        // A server that is about to start is no news; who it is does not change by itself.
+        let is_lasting = matches!(&error, DialError::Tls(why) if why.is_lasting());
+        if tries == LATER || (is_lasting && said.is_none()) {
+            let (service, name) = (&upstream.service, endpoint.name.load());
+            warn!(service, endpoint = %name, %error, "endpoint still takes no requests");
         }
+        if is_lasting {
+            let text = Arc::new(error.to_string());
+            endpoint.last_check.store(Some(Arc::clone(&text)));
+            said = Some(text);
+        }
+        sleep(if tries < LATER { KNOCK } else { KNOCK_LATER }).await;
+    }
+}
+
+/// Says no longer what is no longer true, unless a check has said something else meanwhile.
+fn take_back(endpoint: &Endpoint, said: Option<&Arc<String>>) {
+    let last = endpoint.last_check.load();
+    if said.is_some_and(|said| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, said))) {
+        endpoint.last_check.store(None);
     }
 }

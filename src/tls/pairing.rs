@@ -162,7 +162,8 @@ impl Material {
                     "the key of its certificate for {} is missing",
                     found.facts.names.join(", ")
                 ),
-                "put the private key that it was made with beside it, in this or another file",
+                "put the private key that it was made with beside it, in this or another file; one that \
+                 is only named by `upstream-tls.ca` needs none",
             ),
         });
         let complaints: Vec<_> = complaints.collect();

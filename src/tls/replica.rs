@@ -75,10 +75,18 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// Whether it will be the same the next time, if nobody changes anything.
+    pub const fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Handshake(_))
+    }
+
     fn of(error: io::Error, name: &ServerName<'_>) -> Self {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
         match cause {
-            Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Self::UnknownIssuer,
+            // An authority that was made anew under its old name has another key.
+            Some(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => Self::UnknownIssuer,
             Some(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Self::WrongName(name.to_str().into_owned()),
@@ -88,6 +96,9 @@ impl TlsError {
         }
     }
 }
+
+/// Terms are kept for so many kinds of replicas; with one more all are made anew.
+const MOST_KEPT: usize = 1024;
 
 /// Whom replicas are believed to be, and by whom.
 #[derive(Debug)]
@@ -154,6 +165,9 @@ impl Trust {
         };
         if let Some(terms) = made.get(&key).filter(is_same) {
             return Ok(Arc::clone(&terms.config));
+        }
+        if made.len() >= MOST_KEPT {
+            made.clear();
         }
         let config = self.make(tls, offer, vouchers.as_ref()).map_err(TlsError::Unprepared)?;
         made.insert(key, Terms { vouchers, config: Arc::clone(&config) });

@@ -119,15 +119,16 @@ async fn who_is_not_believed_gets_no_request_until_the_labels_say_otherwise() {
         get(&ingress, "shop.test", "/").await.status()
     };
     let name = "hiveway.upstream-tls.server-name=shop.internal";
-    for refused in [
-        String::new(),
-        name.to_owned(),
-        "hiveway.upstream-tls.ca=root.pem".to_owned(),
-        format!("hiveway.upstream-tls.ca=other.pem {name}"),
-        format!("hiveway.upstream-tls.ca=missing.pem {name}"),
+    for (refused, why) in [
+        (name.to_owned(), "nobody who is trusted has issued"),
+        ("hiveway.upstream-tls.ca=root.pem".to_owned(), "is not for `shop.test`"),
+        (format!("hiveway.upstream-tls.ca=other.pem {name}"), "name a secret with its authority"),
+        (format!("hiveway.upstream-tls.ca=missing.pem {name}"), "there is no file `missing.pem`"),
     ] {
         assert_eq!(ask(&refused).await, 503, "{refused}");
         assert_eq!(ingress.state(shop.origin.address), "pending", "{refused}");
+        let said = ingress.endpoint(shop.origin.address).unwrap().last_check.load_full();
+        assert!(said.as_ref().is_some_and(|said| said.contains(why)), "{refused}: {said:?}");
     }
     assert_eq!(shop.shaken(), [""; 0]);
     assert_eq!(ask(&format!("hiveway.upstream-tls.ca=root.pem {name}")).await, 200);
