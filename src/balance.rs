@@ -52,6 +52,8 @@ fn tier(endpoint: &Endpoint, now: Timestamp) -> Option<Tier> {
 pub struct Search<'s> {
     /// How the route balances.
     pub balance: &'s Balance,
+    /// Whether requests are gRPC calls, of which long polls are no load.
+    pub calls: bool,
     /// What the request asks for.
     pub wish: Wish,
     /// Over how long new endpoints start.
@@ -71,7 +73,12 @@ impl<'s> Search<'s> {
     /// For an endpoint that is chosen by load alone.
     pub fn by(balance: &'s Balance, now: Timestamp) -> Self {
         let (wish, slow_start) = (Wish::default(), Duration::ZERO);
-        Self { balance, wish, slow_start, room: None, tried: &[], once: false, now }
+        Self { balance, calls: false, wish, slow_start, room: None, tried: &[], once: false, now }
+    }
+
+    /// How much an endpoint has to do.
+    fn load(&self, endpoint: &Endpoint) -> usize {
+        if self.calls { endpoint.young_calls(self.now) } else { endpoint.in_flight() }
     }
 
     /// Whether an endpoint has room for one more request.
@@ -105,7 +112,7 @@ pub fn pick<'e>(
         && search.finds(one, Tier::Healthy)
         && search.finds(other, Tier::Healthy)
     {
-        return Some(less_loaded(one, other));
+        return Some(less_loaded(one, other, search));
     }
     pick_closely(endpoints, search, turn, rng)
 }
@@ -120,9 +127,9 @@ fn pick_closely<'e>(
     let slow_start = SlowStart { over: search.slow_start, now };
     let choose = |one, other, rng: &mut Rng| {
         let chosen = match search.balance {
-            Balance::Ewma => sooner(one, other, now),
+            Balance::Ewma => sooner(one, other, search),
             Balance::LeastRequest | Balance::RoundRobin | Balance::Hash(_) => {
-                less_loaded(one, other)
+                less_loaded(one, other, search)
             }
         };
         slow_start.or_older(chosen, if Arc::ptr_eq(chosen, one) { other } else { one }, rng)
@@ -146,7 +153,7 @@ fn pick_closely<'e>(
         (Tier::Ejected, _, _) => {
             candidates(best).min_by_key(|endpoint| endpoint.health.ejected_until())
         }
-        (_, Some(key), _) => hashing::choose(candidates(best), key),
+        (_, Some(key), _) => hashing::choose(candidates(best), key, search),
         (_, None, Balance::RoundRobin) => turns::choose(candidates(best), turn(), slow_start),
         (_, None, Balance::LeastRequest | Balance::Ewma | Balance::Hash(_)) => {
             // Other cores may have taken the last one's health or room by now.
@@ -178,7 +185,7 @@ fn first_of_key<'e>(
     search: &Search<'_>,
 ) -> Option<&'e Arc<Endpoint>> {
     let first = hashing::first(endpoints, search.wish.key?)?;
-    (search.finds(first, Tier::Healthy) && hashing::is_free(first)).then_some(first)
+    (search.finds(first, Tier::Healthy) && hashing::is_free(first, search)).then_some(first)
 }
 
 /// Two different endpoints, each pair as likely as any other; none if there are fewer than two.
@@ -196,17 +203,21 @@ fn draw_two<'e>(
 
 /// Power of two choices (Mitzenmacher 2001): nearly as even as asking all, and no herd runs to the
 /// one that was idle a moment ago.
-fn less_loaded<'e>(one: &'e Arc<Endpoint>, other: &'e Arc<Endpoint>) -> &'e Arc<Endpoint> {
-    if other.in_flight() < one.in_flight() { other } else { one }
+fn less_loaded<'e>(
+    one: &'e Arc<Endpoint>,
+    other: &'e Arc<Endpoint>,
+    search: &Search<'_>,
+) -> &'e Arc<Endpoint> {
+    if search.load(other) < search.load(one) { other } else { one }
 }
 
 /// The one of two that is likely to answer sooner.
 fn sooner<'e>(
     one: &'e Arc<Endpoint>,
     other: &'e Arc<Endpoint>,
-    now: Timestamp,
+    search: &Search<'_>,
 ) -> &'e Arc<Endpoint> {
-    if expected_micros(other, now) < expected_micros(one, now) { other } else { one }
+    if expected_micros(other, search) < expected_micros(one, search) { other } else { one }
 }
 
 /// How long a request would take that is sent now, if each waited for those before it.
@@ -214,11 +225,11 @@ fn sooner<'e>(
 /// One that has not been measured gets a request at once, and no more before that is answered: to
 /// take it for quick would send it everything there is.
 #[expect(clippy::cast_precision_loss, reason = "a difference of one in 16 million is none")]
-fn expected_micros(endpoint: &Endpoint, now: Timestamp) -> f32 {
+fn expected_micros(endpoint: &Endpoint, search: &Search<'_>) -> f32 {
     const UNKNOWN: f32 = 1e12;
-    let in_flight = endpoint.in_flight();
-    let micros = endpoint.latency.micros(now, in_flight > 0);
-    micros.map_or(UNKNOWN * in_flight as f32, |micros| micros * (in_flight as f32 + 1.0))
+    let load = search.load(endpoint);
+    let micros = endpoint.latency.micros(search.now, load > 0);
+    micros.map_or(UNKNOWN * load as f32, |micros| micros * (load as f32 + 1.0))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! An [`Upstream`] outlives every routing table that names it, an [`Endpoint`] every set that holds
 //! it: in-flight counts and health are carried over by carrying over the `Arc`.
 
+pub mod load;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use crate::latency::PeakEwma;
 use crate::retry::RetryBudget;
 use crate::spec::{Eject, Protocol, UpstreamTls};
 use crate::timestamp::Timestamp;
+use crate::upstream::load::{Methods, Rpc, Span, YoungCalls};
 
 /// What makes two routes share their replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +56,8 @@ pub struct Upstream {
     last_request: AtomicU64,
     /// Extra tries that are still allowed.
     pub retry_budget: RetryBudget,
+    /// Which methods are long polls, if requests are gRPC calls.
+    pub methods: Methods,
     /// Whose turn it is to eject one of them.
     ejecting: Mutex<()>,
     /// For how long DNS and the task list have disagreed, in microseconds.
@@ -78,6 +83,7 @@ impl Upstream {
             turn: AtomicUsize::new(0),
             last_request: AtomicU64::new(0),
             retry_budget: RetryBudget::default(),
+            methods: Methods::default(),
             ejecting: Mutex::default(),
             disagreement: AtomicU64::new(0),
             arrivals: Notify::new(),
@@ -95,6 +101,20 @@ impl Upstream {
     pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
         self.endpoints.store(Arc::new(endpoints));
         self.arrivals.notify_waiters();
+    }
+
+    /// A request goes to that endpoint, and counts as its load; a call of that method as such calls do.
+    #[must_use = "the request stops counting as in flight when the guard is dropped"]
+    pub fn start_request(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        call: Option<Rpc>,
+        now: Timestamp,
+    ) -> InFlight {
+        match call {
+            Some(rpc) if !self.methods.is_poll(rpc) => endpoint.start_call(now),
+            _ => endpoint.start_request(),
+        }
     }
 
     /// A request has ended, and whatever it held is free again.
@@ -223,6 +243,8 @@ pub struct Endpoint {
     in_flight: AtomicUsize,
     /// Requests that have waited for it and have no connection yet.
     pub entering: AtomicUsize,
+    /// Those of gRPC that were sent lately and are no long polls, which it compares instead where there are any.
+    young_calls: YoungCalls,
     /// Connections to it that wait for a request, on all cores.
     pub idle_connections: AtomicUsize,
     /// All connections to it, on all cores.
@@ -246,6 +268,7 @@ impl Endpoint {
             latency: PeakEwma::default(),
             in_flight: AtomicUsize::new(0),
             entering: AtomicUsize::new(0),
+            young_calls: YoungCalls::default(),
             idle_connections: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             counters: PerCore::new(cores),
@@ -287,6 +310,11 @@ impl Endpoint {
         self.in_flight.load(Relaxed)
     }
 
+    /// gRPC calls in flight that were sent a second or two ago at most, and are no long polls.
+    pub fn young_calls(&self, now: Timestamp) -> usize {
+        self.young_calls.count(now)
+    }
+
     /// A request wants to go there, and may: then it has a guard if it is the one that tries the
     /// endpoint after an ejection.
     ///
@@ -304,7 +332,15 @@ impl Endpoint {
     #[must_use = "the request stops counting as in flight when the guard is dropped"]
     pub fn start_request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight { endpoint: Arc::clone(self) }
+        InFlight { endpoint: Arc::clone(self), call: None }
+    }
+
+    /// The same for a gRPC call that is no long poll.
+    #[must_use = "the call stops counting as in flight when the guard is dropped"]
+    pub fn start_call(self: &Arc<Self>, now: Timestamp) -> InFlight {
+        let mut in_flight = self.start_request();
+        in_flight.call = Some(self.young_calls.began(now));
+        in_flight
     }
 }
 
@@ -332,6 +368,8 @@ impl Drop for Probation {
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
+    /// When it began, of a gRPC call.
+    call: Option<Span>,
 }
 
 impl InFlight {
@@ -344,6 +382,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        if let Some(began) = self.call {
+            self.endpoint.young_calls.ended(began);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::affinity::{Key, Mark};
+use crate::balance::Search;
 use crate::upstream::Endpoint;
 
 /// Below this many requests in flight no endpoint counts as overloaded: a bound on next to nothing
@@ -16,8 +17,8 @@ pub(super) fn first(endpoints: &[Arc<Endpoint>], key: Key) -> Option<&Arc<Endpoi
 }
 
 /// Whether an endpoint has so little to do that no bound counts.
-pub(super) fn is_free(endpoint: &Endpoint) -> bool {
-    endpoint.in_flight() < FREE
+pub(super) fn is_free(endpoint: &Endpoint, search: &Search<'_>) -> bool {
+    search.load(endpoint) < FREE
 }
 
 fn rank(endpoint: &Endpoint, key: Key) -> u64 {
@@ -29,14 +30,15 @@ fn rank(endpoint: &Endpoint, key: Key) -> u64 {
 pub(super) fn choose<'e>(
     candidates: impl Iterator<Item = &'e Arc<Endpoint>> + Clone,
     key: Key,
+    search: &Search<'_>,
 ) -> Option<&'e Arc<Endpoint>> {
     let sum = |(count, load): (usize, usize), endpoint: &Arc<Endpoint>| {
-        (count.saturating_add(1), load.saturating_add(endpoint.in_flight()))
+        (count.saturating_add(1), load.saturating_add(search.load(endpoint)))
     };
     let (count, load) = candidates.clone().fold((0, 0), sum);
     let most = bound(load, count);
     let rank = |endpoint: &&Arc<Endpoint>| rank(endpoint, key);
-    let within = candidates.clone().filter(|endpoint| endpoint.in_flight() < most);
+    let within = candidates.clone().filter(|endpoint| search.load(endpoint) < most);
     // Another core may have filled up the last one meanwhile.
     within.max_by_key(rank).or_else(|| candidates.max_by_key(rank))
 }

@@ -1,5 +1,6 @@
 mod keys;
 mod model;
+mod parked;
 mod shares;
 
 use std::collections::BTreeMap;

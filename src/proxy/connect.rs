@@ -305,10 +305,10 @@ impl Core {
 
 /// What is looked for among the endpoints of a route.
 fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timestamp) -> Search<'s> {
-    let policy = route.policy();
+    let (policy, protocol) = (route.policy(), route.upstream.key.protocol);
     let room = policy.limits.connections.map(|most| most.saturating_mul(streams(&route.upstream)));
-    let slow_start = policy.slow_start;
-    Search { balance: &policy.balance, wish, slow_start, room, tried, once: false, now }
+    let (balance, slow_start, calls) = (&policy.balance, policy.slow_start, protocol.is_grpc());
+    Search { balance, calls, wish, slow_start, room, tried, once: false, now }
 }
 
 /// Whether no further connection may be made to an endpoint.

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::health::Transition;
 use crate::proxy::greeting::Greeted;
 use crate::proxy::http1::{Http1, OpenConnection};
-use crate::proxy::pool::Signals;
+use crate::proxy::pool::{STREAMS_PER_CONNECTION, Signals};
 use crate::proxy::socket::Socket;
 use crate::proxy::upload::UploadBody;
 use crate::tls::replica::{Offer, TlsError, Trust};
@@ -28,10 +28,13 @@ use crate::upstream::{Endpoint, Upstream};
 /// swallows packets without a word.
 pub const RACE_AFTER: Duration = Duration::from_millis(250);
 
-/// Windows for responses on one HTTP/2 connection: each stream much less than the connection, so
-/// that a client that does not read holds up nobody else's.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Windows for responses on one HTTP/2 connection. All streams that it may have together do not use up
+/// the connection's: clients that do not read hold up nobody else's responses, however many they
+/// are. A stream comes to 64 MB/s over a way of 4 ms, and a connection holds 32 MiB at worst.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+const _: () =
+    assert!(STREAMS_PER_CONNECTION * STREAM_WINDOW as usize <= CONNECTION_WINDOW as usize);
 /// What one stream may have waiting to be written.
 const SEND_BUFFER: usize = 64 << 10;
 /// gRPC error details travel in trailers and are long.

@@ -30,6 +30,7 @@ use crate::snapshot::Route;
 use crate::spec::{Protocol, RetryOn};
 use crate::telemetry::access::Entry;
 use crate::timestamp::Timestamp;
+use crate::upstream::load::Rpc;
 use crate::upstream::{Endpoint, EndpointId, InFlight, Probation};
 
 /// A request may be handed back unsent this often before it is given up: each time its connection
@@ -49,6 +50,8 @@ pub struct Outgoing {
     repeatable: bool,
     /// Whether it is a gRPC call.
     grpc: bool,
+    /// Its method, if the replica takes calls alone.
+    rpc: Option<Rpc>,
     /// Where it should go.
     pub wish: Wish,
     tried: Vec<EndpointId>,
@@ -92,6 +95,7 @@ impl Outgoing {
         if is_http1 {
             frame(&mut head, &upload);
         }
+        let rpc = protocol.is_grpc().then(|| Rpc::of(head.uri.path()));
         head.uri = uri(target, head.uri, protocol);
         let repeatable = is_repeatable(&head.method, route, grpc);
         let upgrades = head.headers.contains_key(UPGRADE);
@@ -103,6 +107,7 @@ impl Outgoing {
             answer_within: limit.filter(|_| !upgrades),
             repeatable,
             grpc,
+            rpc,
             wish: Wish::default(),
             tried: Vec::new(),
             attempts: 0,
@@ -214,19 +219,19 @@ impl Core {
             let Outgoing { wish, repeatable, tried, .. } = &*outgoing;
             let connected = self.connect(route, *wish, tried, *repeatable).await?;
             let Connected { endpoint, connection, probation } = connected;
-            let in_flight = endpoint.start_request();
-            outgoing.tried.push(endpoint.id);
             let started = clock::now();
+            let in_flight = route.upstream.start_request(&endpoint, outgoing.rpc, started);
+            outgoing.tried.push(endpoint.id);
             if let Some(entry) = &mut entry {
                 entry.tried(&endpoint, started);
             }
-            let trial = Trial::begin(self, route, &endpoint, started);
+            let trial = Trial::begin(self, route, &endpoint, outgoing.rpc, started);
             let sent = self.send(route, connection, outgoing, deadline).await;
             trial.over();
             match sent {
                 Ok((head, lease)) => {
                     let status = head.status;
-                    let took = self.note_head(route, &endpoint, started);
+                    let took = self.note_head(route, &endpoint, outgoing.rpc, started);
                     if let Some(entry) = &mut entry {
                         entry.answered(took);
                     }

@@ -15,6 +15,7 @@ use crate::proxy::failure::Failure;
 use crate::snapshot::Route;
 use crate::spec::Balance;
 use crate::timestamp::Timestamp;
+use crate::upstream::load::{LONG, Rpc};
 use crate::upstream::{Endpoint, Probation};
 
 /// How one request went.
@@ -122,6 +123,7 @@ pub struct Trial<'t> {
     core: &'t Core,
     route: &'t Route,
     endpoint: &'t Endpoint,
+    rpc: Option<Rpc>,
     sent: Timestamp,
     over: bool,
 }
@@ -132,9 +134,10 @@ impl<'t> Trial<'t> {
         core: &'t Core,
         route: &'t Route,
         endpoint: &'t Endpoint,
+        rpc: Option<Rpc>,
         sent: Timestamp,
     ) -> Self {
-        Self { core, route, endpoint, sent, over: false }
+        Self { core, route, endpoint, rpc, sent, over: false }
     }
 
     /// It has an outcome, which is told elsewhere.
@@ -146,6 +149,7 @@ impl<'t> Trial<'t> {
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
         if !self.over {
+            learn(self.route, self.rpc, clock::now().since(self.sent));
             self.core.note(self.route, self.endpoint, Verdict::CLIENT, self.sent);
         }
     }
@@ -191,8 +195,15 @@ impl Core {
     }
 
     /// Counts how long the replica took for a response head, and says so.
-    pub fn note_head(&self, route: &Route, endpoint: &Endpoint, started: Timestamp) -> Duration {
+    pub fn note_head(
+        &self,
+        route: &Route,
+        endpoint: &Endpoint,
+        rpc: Option<Rpc>,
+        started: Timestamp,
+    ) -> Duration {
         let took = clock::now().since(started);
+        learn(route, rpc, took);
         measure(route, endpoint, started, took);
         endpoint.counters.of(self.index).response.observe(took);
         took
@@ -242,10 +253,18 @@ fn eject(
     transition
 }
 
+/// Learns which methods are long polls.
+fn learn(route: &Route, rpc: Option<Rpc>, took: Duration) {
+    if let Some(rpc) = rpc {
+        route.upstream.methods.took(rpc, took);
+    }
+}
+
 /// Measures an endpoint where that is asked for: all others are spared a line of memory that cores
 /// would contend for.
 fn measure(route: &Route, endpoint: &Endpoint, started: Timestamp, took: Duration) {
-    if route.policy().balance == Balance::Ewma {
+    let may_be_poll = route.upstream.key.protocol.is_grpc() && took >= LONG;
+    if route.policy().balance == Balance::Ewma && !may_be_poll {
         endpoint.latency.observe(took, started + took);
     }
 }

@@ -2,4 +2,5 @@
 
 mod calling;
 mod ending;
+mod flow;
 mod passing;
