@@ -241,10 +241,10 @@ pub struct Endpoint {
     pub latency: PeakEwma,
     /// Requests sent to it and not answered to the end: the load that balancing compares.
     in_flight: AtomicUsize,
-    /// Requests that have waited for it and have no connection yet.
-    pub entering: AtomicUsize,
     /// Those of gRPC that were sent lately and are no long polls, which it compares instead where there are any.
     young_calls: YoungCalls,
+    /// Requests that have waited for it and have no connection yet.
+    pub entering: AtomicUsize,
     /// Connections to it that wait for a request, on all cores.
     pub idle_connections: AtomicUsize,
     /// All connections to it, on all cores.

@@ -8,7 +8,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -260,7 +260,7 @@ impl State {
             self.wait(cx);
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let polled = self.poll_client(cx);
         self.stage = Stage::Coming { awaited: polled.is_pending() };
         if self.paced && !self.answered {
             self.deadline.await_client(polled.is_pending());
@@ -279,6 +279,19 @@ impl State {
             self.failed = Some(error);
             GivenUp::new()
         })))
+    }
+
+    /// Passes over empty frames: servers count those of all clients of a connection, and end it by the
+    /// hundredth, as an attack.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        loop {
+            let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+            let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+            let is_nothing = matches!(&frame, Some(Ok(frame)) if is_empty(frame));
+            if !is_nothing || self.incoming.is_end_stream() {
+                return Poll::Ready(frame);
+            }
+        }
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, ProxyError> {
@@ -379,9 +392,8 @@ impl Body for UploadBody {
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let polled = state.poll_next(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            body.ended = frame.is_trailers();
-        }
+        // Then the last frame says so itself.
+        body.ended = state.stage == Stage::Complete;
         drop(state);
         polled
     }

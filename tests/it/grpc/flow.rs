@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use h2::RecvStream;
 
-use crate::support::{Caller, Ingress, Origin, answer, call_to, service, soon, status_field};
+use crate::support::{
+    Caller, Ingress, Origin, answer, answer_with, call_to, outcome_of, service, soon, status_field,
+};
 
 /// As many streams as one connection to a replica carries.
 const STREAMS: usize = 100;
@@ -25,6 +27,23 @@ async fn generous() -> Origin {
         let _ = body.send_trailers([status_field("0")].into_iter().collect());
     })
     .await
+}
+
+#[tokio::test]
+async fn calls_that_end_with_an_empty_frame_do_not_add_up_to_an_attack() {
+    let origin =
+        Origin::h2_with(|request, respond| answer_with((request, respond), "read", "0")).await;
+    let ingress =
+        Ingress::start([service("shop", "hiveway.protocol=grpc", &[origin.address])]).await;
+    let caller = Caller::of(&ingress).await;
+    // h2 takes a hundred empty frames that end nothing on a connection, and no more.
+    for _ in 0..150 {
+        let (response, mut body) = caller.begin(call_to("http://a/")).await;
+        body.send_data("message".into(), false).unwrap();
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(outcome_of(response).await, "200 read grpc-status=0");
+    }
+    assert_eq!(origin.accepted(), 1);
 }
 
 /// Reads a body to its end; returns its length.
