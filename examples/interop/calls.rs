@@ -14,8 +14,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::codec::Raw;
 
 /// Connects; with TLS if there is a root.
-pub(crate) async fn connect(url: &str, root: Option<Vec<u8>>) -> Result<Channel, tonic::transport::Error> {
-    let mut endpoint = Endpoint::from_shared(url.to_owned())?;
+pub(crate) async fn connect(
+    url: &str,
+    root: Option<Vec<u8>>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut endpoint = Endpoint::from_shared(url.to_owned())?.http2_max_header_list_size(64 << 10);
     if let Some(root) = root {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(root));
         endpoint = endpoint.tls_config(tls.domain_name("interop.test"))?;
@@ -36,7 +39,9 @@ pub(crate) struct Wish {
 
 impl Wish {
     /// Metadata alone.
-    pub(crate) fn of<V: Into<Vec<u8>>>(metadata: impl IntoIterator<Item = (&'static str, V)>) -> Self {
+    pub(crate) fn of<V: Into<Vec<u8>>>(
+        metadata: impl IntoIterator<Item = (&'static str, V)>,
+    ) -> Self {
         let metadata = metadata.into_iter().map(|(name, value)| (name, value.into())).collect();
         Self { metadata, ..Self::default() }
     }

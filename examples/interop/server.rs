@@ -64,7 +64,7 @@ fn given<'m>(metadata: &'m MetadataMap, name: &str) -> Option<&'m str> {
 }
 
 fn zeros(size: &str) -> Result<Bytes, Status> {
-    let size = size.parse().map_err(|_| Status::invalid_argument("a size is a number"))?;
+    let size = size.trim().parse().map_err(|_| Status::invalid_argument("a size is a number"))?;
     Ok(Bytes::from(vec![0; size]))
 }
 
@@ -129,10 +129,6 @@ impl Drop for Asleep {
 
 async fn sleep(_: Request<Streaming<Bytes>>) -> Result<Response<Messages>, Status> {
     ASLEEP.fetch_add(1, SeqCst);
-    let asleep = Asleep;
-    let never = stream::once(async move {
-        let _asleep = asleep;
-        std::future::pending().await
-    });
-    Ok(Response::new(Box::pin(never)))
+    let _asleep = Asleep;
+    std::future::pending().await
 }

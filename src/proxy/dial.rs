@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
+use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -40,10 +41,15 @@ const SEND_BUFFER: usize = 64 << 10;
 /// gRPC error details travel in trailers and are long.
 const HEADER_LIST: u32 = 64 << 10;
 
-/// For the replica's kernel to acknowledge what it is sent (RFC 5482). Others' streams are on the same
-/// connection: a replica may stand still for a while and not read, which the kernel does not tell from
-/// a lost node.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// For the replica's kernel to acknowledge what it is sent (RFC 5482), and that it is still there while
+/// nothing is. Clients of gRPC try again for some ten seconds, so they must be told well before. A
+/// little more than for HTTP/1: others' streams are on the same connection, and a replica that stands
+/// still and does not read is not told from a lost node once its kernel has no room for more.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(4);
+/// TCP asks for the second after this, and then each second. A PING would ask the replica itself, which may count
+/// those that come while it has nothing to say, and say GOAWAY; its kernel answers always.
+const QUIET: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no connection. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +127,10 @@ pub async fn http2(
     signals: Arc<Signals>,
     open: OpenConnection,
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
-    // Without it a lost node is noticed later.
+    // Without them a lost node is noticed later.
     let _ = socket.options().set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let keepalive = TcpKeepalive::new().with_time(QUIET).with_interval(ASK_EVERY);
+    let _ = socket.options().set_tcp_keepalive(&keepalive);
     let greeted = timeout(limit, greet(socket, open, signals)).await;
     let greeted = greeted.unwrap_or(Err(DialError::TimedOut));
     match &greeted {

@@ -39,6 +39,9 @@ impl Failure {
             Some(h2) if h2.is_remote() && h2.reason() == Some(Reason::REFUSED_STREAM) => {
                 Self::NotProcessed
             }
+            Some(h2) if h2.get_io().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) => {
+                Self::Silent
+            }
             _ if error.is_parse() => Self::Malformed,
             _ => Self::Reset,
         }

@@ -102,7 +102,7 @@ def drop(verb, host):
 
 async def black_hole(program, server, services):
     """The way to a frontend swallows everything for 20 s."""
-    if "HIVEWAY_OWN_NETWORK" not in os.environ:
+    if "OWN_NETWORK" not in os.environ:
         print("LEFT OUT: a frontend black-holed, which takes a network namespace of its own", flush=True)
         return
     with Doors(server, 3) as doors, Edge(program, services(*doors.addresses)) as edge:

@@ -47,7 +47,7 @@ def call(library, tonic, address, root=None):
     """What came of each case: nothing, or what was wrong."""
     url = f"{'https' if root else 'http'}://{address}"
     words = command(library, tonic, "call", url, *([root] if root else []))
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
     outcomes = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     if done.returncode or not outcomes:
         raise SystemExit(f"{library} failed:\n{done.stdout}{done.stderr}")

@@ -22,7 +22,7 @@ from temporalio.worker import Worker
 
 # A task that was lost is given to another worker after this; nothing else takes so long.
 LOST = timedelta(seconds=10)
-PATIENCE = 120
+PATIENCE = 300
 COUNTED = re.compile(r"^temporal_(?:long_)?request_failure(?:_total)?\{(.*)\} ([0-9.]+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
