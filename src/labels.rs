@@ -4,6 +4,7 @@
 //! that are not Hiveway's are passed over. Whether two services want the same traffic is not seen
 //! here: each service is read alone, so that none can harm another.
 
+mod advice;
 pub mod grammar;
 mod trust;
 mod value;
@@ -15,7 +16,6 @@ use crate::labels::grammar::{Draft, Scope, Setting, State, Written};
 use crate::routing::host::HostPattern;
 use crate::routing::path::{PathPattern, PathPrefix};
 use crate::spec::{DEFAULT_ROUTE, Matches, Policy, RouteSpec, Target};
-use crate::suggest;
 use crate::value::Mistake;
 
 pub use crate::labels::grammar::reference;
@@ -266,15 +266,14 @@ impl Reader<'_> {
         setting: &str,
     ) -> Option<&'static Setting> {
         let before = route.map_or(PREFIX.to_owned(), |route| format!("{PREFIX}routes.{route}."));
-        let is_meant = |guard: &&Setting| suggest::closest(setting, [guard.name]).is_some();
-        if let Some(guard) = grammar::settings().filter(|row| row.is_guard()).find(is_meant) {
+        if let Some(guard) = advice::guard(setting) {
             let problem = "is not a label that this version knows, but may be meant to keep \
                            somebody out; the route stays closed";
             let help = format!("write `{before}{}`, or remove it", guard.name);
             self.complain(Severity::Error, written, problem, help);
             return Some(guard);
         }
-        let help = advise(&before, setting)
+        let help = advice::advise(&before, setting)
             .unwrap_or_else(|| "see the table of labels in the README".to_owned());
         let problem = "is not a label that this version knows; it was ignored";
         self.complain(Severity::Warning, written, problem, help);
@@ -370,36 +369,6 @@ fn split_route(rest: &str) -> Option<(&str, &str)> {
 fn is_route_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     matches!(name.len(), 1..=64) && name.bytes().all(plain)
-}
-
-/// What the writer of an unknown label may have meant; `before` is what stands before the setting.
-fn advise(before: &str, setting: &str) -> Option<String> {
-    let names = || grammar::settings().map(|setting| setting.name);
-    let lower = setting.to_ascii_lowercase();
-    let (first, last) = lower.split_once('.').unwrap_or((&lower, ""));
-    if before == PREFIX && suggest::closest(first, ["routes"]).is_some() {
-        return Some(format!("a route's labels are written `{PREFIX}routes.<name>.<setting>`"));
-    }
-    let group: Vec<String> = names()
-        .filter(|name| name.strip_prefix(&*lower).is_some_and(|rest| rest.starts_with('.')))
-        .map(|name| format!("`{before}{}`", name.replace('*', "<name>")))
-        .collect();
-    if !group.is_empty() {
-        return Some(format!("write {}", group.join(" or ")));
-    }
-    let family = |name: &str| name.ends_with('*') && !last.is_empty();
-    let close = suggest::closest(&lower, names().filter(|name| !name.ends_with('*')))
-        .map(str::to_owned)
-        .or_else(|| {
-            let families = names().filter(|name| family(name));
-            suggest::closest(first, families.map(|name| name.trim_end_matches(".*")))
-                .map(|family| format!("{family}.{last}"))
-        })
-        .or_else(|| {
-            let ends = |name: &&str| name.rsplit_once('.').is_some_and(|(_, end)| end == lower);
-            names().find(ends).map(str::to_owned)
-        })?;
-    Some(format!("did you mean `{before}{close}`?"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! An [`Upstream`] outlives every routing table that names it, an [`Endpoint`] every set that holds
 //! it: in-flight counts and health are carried over by carrying over the `Arc`.
 
+mod guards;
 pub mod load;
 
 use std::net::SocketAddr;
@@ -20,7 +21,9 @@ use crate::latency::PeakEwma;
 use crate::retry::RetryBudget;
 use crate::spec::{Eject, Protocol, UpstreamTls};
 use crate::timestamp::Timestamp;
-use crate::upstream::load::{Methods, Rpc, Span, YoungCalls};
+use crate::upstream::load::{Methods, Rpc, YoungCalls};
+
+pub use self::guards::{InFlight, Probation, Taken};
 
 /// What makes two routes share their replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -341,50 +344,6 @@ impl Endpoint {
         let mut in_flight = self.start_request();
         in_flight.call = Some(self.young_calls.began(now));
         in_flight
-    }
-}
-
-/// Another request tries the endpoint already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("another request tries the endpoint")]
-pub struct Taken;
-
-/// The one request that tries an endpoint after an ejection. The next one may when this one's outcome
-/// is known, or it is given up.
-#[derive(Debug)]
-pub struct Probation {
-    endpoint: Arc<Endpoint>,
-    lease: Timestamp,
-}
-
-impl Drop for Probation {
-    fn drop(&mut self) {
-        self.endpoint.health.leave(self.lease);
-    }
-}
-
-/// A request in flight. It rides in the response's body, since a head comes long before its last
-/// byte, and is given back when the body ends, the client leaves, or a task panics.
-#[derive(Debug)]
-pub struct InFlight {
-    endpoint: Arc<Endpoint>,
-    /// When it began, of a gRPC call.
-    call: Option<Span>,
-}
-
-impl InFlight {
-    /// Where the request is.
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Relaxed);
-        if let Some(began) = self.call {
-            self.endpoint.young_calls.ended(began);
-        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! client does wrong is noted here, since hyper reports it as an error of the exchange with the
 //! replica, and a replica must never be charged for it.
 
+mod view;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -21,6 +23,8 @@ use crate::proxy::failure;
 use crate::proxy::pool::Stream;
 use crate::spec::Timeouts;
 use crate::turn::Turn;
+
+pub use self::view::UploadBody;
 
 /// As much of a body is kept for another try; of a larger one nothing is.
 const MOST_KEPT: usize = 64 * 1024;
@@ -340,69 +344,5 @@ impl State {
                 timeouts.response_header
             });
         }
-    }
-}
-
-/// One try's view of an [`Upload`].
-#[derive(Debug)]
-pub struct UploadBody {
-    upload: Upload,
-    /// Which try this is; 0 if there is no body.
-    number: usize,
-    begun: bool,
-    ended: bool,
-    hint: SizeHint,
-    /// Counts against the connection's streams for as long as it is held.
-    stream: Option<Arc<Stream>>,
-}
-
-impl UploadBody {
-    /// Ready when nobody wants the rest of it.
-    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
-        self.upload.poll_cancelled(cx)
-    }
-}
-
-impl Body for UploadBody {
-    type Data = Bytes;
-    type Error = GivenUp;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
-        let body = self.get_mut();
-        if !std::mem::replace(&mut body.begun, true)
-            && let Some(stream) = &body.stream
-        {
-            stream.begun().with(&body.upload);
-        }
-        let Some(mut state) = body.upload.lock() else {
-            return Poll::Ready(None);
-        };
-        if body.number != state.current {
-            return Poll::Ready(Some(Err(GivenUp::new())));
-        }
-        if let Some(rest) = state.replay() {
-            return Poll::Ready(Some(Ok(Frame::data(rest))));
-        }
-        if state.stage == Stage::Complete {
-            let trailers = state.trailers.clone().filter(|_| !body.ended);
-            body.ended = true;
-            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-        }
-        let polled = state.poll_next(cx);
-        // Then the last frame says so itself.
-        body.ended = state.stage == Stage::Complete;
-        drop(state);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.hint
     }
 }
