@@ -112,7 +112,7 @@ fn the_only_managers_engine_stands_still_and_an_edge_that_is_killed_serves_on() 
     for node in NODES {
         wait_served(node, "thawed.test");
     }
-    // A manager that has heard of nobody for so long takes all nodes for lost, and has every task on
+    // A manager that has heard of nobody for so long may take all nodes for lost, and has every task on
     // them replaced: those of this service, of the edges, and of `sockets`, all at once.
     thread::sleep(Duration::from_secs(10));
     load.stop().assert_nothing_failed("the manager returns, and a label changes");
