@@ -116,7 +116,7 @@ fn change_mood(query: Option<&str>, replica: &Replica) -> Response<AnswerBody> {
 fn spoil(response: &mut Response<AnswerBody>, mood: Mood, under_way: &UnderWay) {
     match mood {
         Mood::Failing if fastrand::bool() => {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         Mood::Breaking => {
             // As for `/reset`.

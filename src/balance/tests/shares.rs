@@ -83,6 +83,11 @@ fn equal_endpoints_have_equal_shares_on_one_core_and_on_four() {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "100,000 is far below 2^52")]
+fn percent_of_picks(count: usize) -> f64 {
+    count as f64 * 100.0 / PICKS as f64
+}
+
 /// Percent of the keys, each asked for once on as many cores, that move when the fourth of ten leaves.
 fn moved(cores: usize, at_once: usize) -> f64 {
     let balance = Balance::Hash(HashBy::ClientIp);
@@ -95,7 +100,7 @@ fn moved(cores: usize, at_once: usize) -> f64 {
         picked.into_iter().map(|at| endpoints[at].mark()).collect::<Vec<_>>()
     };
     let moved = names(&before).iter().zip(names(&after)).filter(|(was, is)| **was != *is).count();
-    moved as f64 * 100.0 / PICKS as f64
+    percent_of_picks(moved)
 }
 
 /// A row for each way to balance, on one core and on four.
@@ -107,8 +112,8 @@ fn table() -> String {
     for (balance, name) in BALANCES.iter().zip(names) {
         for cores in [1, 4] {
             let shares = shares(balance, cores, &[AT_ONCE; 10], Duration::ZERO);
-            let percent = |share: Option<&usize>| *share.unwrap() as f64 * 100.0 / PICKS as f64;
-            let (least, most) = (percent(shares.iter().min()), percent(shares.iter().max()));
+            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+            let [least, most] = [*least, *most].map(percent_of_picks);
             let moved = if hashes(balance) {
                 format!("{:.2} %; {:.2} % under load", moved(1, 0), moved(cores, AT_ONCE))
             } else {

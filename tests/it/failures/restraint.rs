@@ -8,6 +8,14 @@ use hiveway::clock;
 
 use crate::support::{Ingress, Origin, Wire, eventually, get, service};
 
+/// None of them comes to its end.
+const BODIES: [&str; 4] = [
+    "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nnonsense\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nffffffffffffffffff\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n6\r\nhi",
+    "Content-Length: 6\r\n\r\nhi",
+];
+
 /// What three replicas share: whether all is well, and how often they were asked.
 #[derive(Default)]
 struct Shared {
@@ -74,12 +82,6 @@ async fn clients_that_send_broken_bodies_cost_no_replica_and_no_further_try() {
     let replicas = three(&shared).await;
     let labels = "hiveway.eject.consecutive=1 hiveway.retry.on=reset,502,503,504,timeout";
     let ingress = before(&replicas, labels).await;
-    const BODIES: [&str; 4] = [
-        "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nnonsense\r\n",
-        "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nffffffffffffffffff\r\n",
-        "Transfer-Encoding: chunked\r\n\r\n6\r\nhi",
-        "Content-Length: 6\r\n\r\nhi",
-    ];
     for round in 0..40 {
         for (body, method) in BODIES.iter().zip(["POST", "PUT", "POST", "PUT"]) {
             let mut client = Wire::to(ingress.address).await;
