@@ -425,7 +425,8 @@ fn it_is_about_to_end_around_the_time_at_which_swarm_tells_it_to() {
     health.set_draining(true, after(0));
     // To be told again changes nothing.
     health.set_draining(true, after(600));
-    let expected = [(0, false), (300, false), (1250, true), (2000, true), (3600, false)];
+    let expected =
+        [(0, false), (300, false), (1250, true), (2000, true), (7600, true), (8600, false)];
     assert_eq!(expected.map(|(millis, _)| (millis, told(after(millis)))), expected);
     health.set_draining(false, after(2000));
     assert!(!told(after(2000)));
