@@ -245,19 +245,6 @@ impl Reader<'_> {
         names.into_iter().collect()
     }
 
-    /// Settles whom the route expects of replicas with TLS.
-    fn settle_trust(&mut self, mut route: RouteSpec) -> Result<RouteSpec, Fault> {
-        if let Err(Mistake { problem, help, .. }) = trust::settle(&mut route) {
-            let is_open = trust::is_open(&route);
-            let severity = if is_open { Severity::Error } else { Severity::Warning };
-            self.diagnostics.push(Diagnostic::of_service(severity, self.service, problem, help));
-            if is_open {
-                return Err(Fault::Unsafe);
-            }
-        }
-        Ok(route)
-    }
-
     /// A label that is not in the table; returns the guard that it was probably meant to be.
     fn unknown(
         &mut self,

@@ -1,15 +1,35 @@
 //! Whom a route expects among replicas that speak TLS, where its labels leave that open.
 
+use super::{Fault, Reader};
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::routing::host::HostPattern;
 use crate::spec::{RouteSpec, UpstreamTls};
 use crate::value::Mistake;
+
+impl Reader<'_> {
+    /// Settles whom the route expects of replicas with TLS, and says what is wrong about that.
+    ///
+    /// # Errors
+    /// If the route cannot do without.
+    pub(super) fn settle_trust(&mut self, mut route: RouteSpec) -> Result<RouteSpec, Fault> {
+        if let Err(Mistake { problem, help, .. }) = settle(&mut route) {
+            let is_open = is_open(&route);
+            let severity = if is_open { Severity::Error } else { Severity::Warning };
+            self.diagnostics.push(Diagnostic::of_service(severity, self.service, problem, help));
+            if is_open {
+                return Err(Fault::Unsafe);
+            }
+        }
+        Ok(route)
+    }
+}
 
 /// Fills in the name that a replica's certificate must be for: the first host of the route that is
 /// one name.
 ///
 /// # Errors
 /// What is wrong; whether the route cannot do without is told by [`is_open`].
-pub(super) fn settle(route: &mut RouteSpec) -> Result<(), Mistake> {
+fn settle(route: &mut RouteSpec) -> Result<(), Mistake> {
     let (target, name) = (&mut route.target, &route.name);
     if !target.protocol.has_tls() {
         if target.tls == UpstreamTls::default() {
@@ -42,7 +62,7 @@ pub(super) fn settle(route: &mut RouteSpec) -> Result<(), Mistake> {
 }
 
 /// Whether anybody could pose as a replica of this route, though it asks for TLS that is verified.
-pub(super) fn is_open(route: &RouteSpec) -> bool {
+fn is_open(route: &RouteSpec) -> bool {
     let target = &route.target;
     target.protocol.has_tls() && target.tls.verify && target.tls.server_name.is_none()
 }
