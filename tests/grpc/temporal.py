@@ -20,7 +20,7 @@ from workflows import Killable, Sdk, Temporal
 # The server ends each connection after that long, whatever is on it; streams have longer.
 CHURN = ('frontend.keepAliveMaxConnectionAge="5s"', 'frontend.keepAliveMaxConnectionAgeGrace="75s"')
 # How far a frontend's share may be from even, in percent of all calls: of 20,000, and of a few, where chance counts.
-POINTS, POINTS_OF_FEW = 3, 6
+POINTS, POINTS_OF_FEW = 3, 8
 
 
 def services(*addresses, more=""):
@@ -110,15 +110,15 @@ async def short(temporal, program):
     with Temporal(temporal, *CHURN) as server:
         await server.ready()
         with Doors(server.address, 3) as doors, Edge(program, services(*doors.addresses)) as edge:
-            await spread(edge, doors, 100)
+            await spread(edge, doors, 60)
             await swap(edge, doors, 0)
             await faults.killed(edge, doors, 6)
         with Edge(program, services(server.address)) as edge:
             await asyncio.to_thread(statuses.compare, server.address, edge.address)
-        _, failed = await awaited_by_edge(program, server.address, "through-the-edge", 400)
+        _, failed = await awaited_by_edge(program, server.address, "through-the-edge", 300)
         assert not failed, failed
         await faults.encrypted(program, services(server.address))
-        await churn(program, server.address, 12)
+        await churn(program, server.address, 8)
 
 
 async def awaited_by_edge(program, address, name, count):
