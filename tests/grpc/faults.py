@@ -10,11 +10,11 @@ import sys
 import tempfile
 import time
 
+from authority import Authority
 from doors import Doors
 from edge import Edge
+from temporalio.service import TLSConfig
 from workflows import Sdk
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "tls"))
 
 LISTENER = """
 [listeners.secure]
@@ -164,9 +164,6 @@ async def restarted(program, server, services):
 
 async def encrypted(program, services):
     """TLS up to the edge, clear text behind it."""
-    from authority import Authority
-    from temporalio.service import TLSConfig
-
     with tempfile.TemporaryDirectory() as directory:
         authority = Authority(directory)
         authority.issue("temporal.pem", "temporal.test")

@@ -10,10 +10,8 @@ import subprocess
 import sys
 import tempfile
 
+from authority import Authority
 from edge import Edge
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "tls"))
-from authority import Authority  # noqa: E402
 
 LISTENERS = """
 [tls]
