@@ -236,7 +236,9 @@ fn when_all_are_bad_none_is_left_out_nor_asked_much_more_and_all_serve_when_they
     let service = Running::create(case, "all-bad", &["hiveway.retry.on=reset,503"]);
     wait_replicas("all-bad.test", REPLICAS as usize);
     let replicas = Replica::all_of("all-bad");
-    replicas.iter().for_each(|replica| case.fault.begin(replica));
+    for replica in &replicas {
+        case.fault.begin(replica);
+    }
     let load = service.load(PER_SECOND);
     thread::sleep(Duration::from_secs(8));
     let report = load.stop().expect("a load");
@@ -251,7 +253,9 @@ fn when_all_are_bad_none_is_left_out_nor_asked_much_more_and_all_serve_when_they
     assert!(tries <= most, "{tries} tries for {requests} requests in {took:.1} s");
     assert!(ejections < 1.0, "somebody was left out");
 
-    replicas.iter().for_each(|replica| replica.becomes("well"));
+    for replica in &replicas {
+        replica.becomes("well");
+    }
     let load = service.load(PER_SECOND);
     thread::sleep(Duration::from_secs(2));
     let report = load.stop().expect("a load");

@@ -53,7 +53,9 @@ impl Session {
 /// Every session asks at every node.
 fn ask_everywhere(sessions: &mut [Session]) {
     for node in NODES {
-        sessions.iter_mut().for_each(|session| session.ask(node));
+        for session in sessions.iter_mut() {
+            session.ask(node);
+        }
     }
 }
 
@@ -72,7 +74,9 @@ fn sessions_stay_on_every_node_and_those_of_a_dead_replica_move_once() {
     let service = Service::new("sticky").label(&format!("hiveway.host={HOST}"));
     let service = service.label("hiveway.sticky=sid").replicas(3).on_node(1).create();
     service.wait_running(3);
-    NODES.iter().for_each(|&node| wait_served(node, HOST));
+    for node in NODES {
+        wait_served(node, HOST);
+    }
     // Each edge has reached each of them by now.
     thread::sleep(Duration::from_secs(2));
 

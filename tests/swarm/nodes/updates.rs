@@ -26,7 +26,9 @@ fn check_update(parts: &[&str], asks: bool) {
     let load = Everywhere::start(&web, &NODES);
     let updated = parts.iter().map(|part| Deployed::of_stack(&format!("hiveway_{part}")));
     let updated: Vec<_> = updated.collect();
-    updated.iter().for_each(|part| part.update(&["--force"]));
+    for part in &updated {
+        part.update(&["--force"]);
+    }
     updated.iter().for_each(Deployed::wait_updated);
     thread::sleep(Duration::from_secs(5));
     load.stop().assert_nothing_failed(&format!("an update of {}", parts.join(", ")));
