@@ -16,7 +16,7 @@ use table::table;
 
 use crate::client::{EDGE, wait_replicas};
 use crate::docker::{Deployed, Service};
-use crate::lab::{admin, require_edge};
+use crate::lab::{admin, extended, require_edge};
 use crate::load::{Load, Plan, Target};
 use crate::replica::Replica;
 use crate::report::Report;
@@ -216,7 +216,7 @@ fn assert_left_out(form: Form, outcomes: &[Outcome]) {
 #[test]
 fn a_bad_replica_of_three_gets_little_whatever_is_wrong_with_it() {
     require_edge();
-    let (form, outcomes) = if std::env::var_os("HIVEWAY_EXTENDED").is_some() {
+    let (form, outcomes) = if extended() {
         (LONG, Case::ALL.iter().flat_map(|&case| run(&[case], LONG)).collect())
     } else {
         // What is slow shows only where the machine does nothing else.

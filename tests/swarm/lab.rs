@@ -17,6 +17,11 @@ const STACK: &str = "hiveway";
 pub(crate) const EDGE: &str = "hiveway_edge";
 pub(crate) const AGENT: &str = "hiveway_agent";
 
+/// Whether there is time for the long forms.
+pub(crate) fn extended() -> bool {
+    env::var_os("HIVEWAY_EXTENDED").is_some()
+}
+
 /// The repository.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -14,7 +14,6 @@ mod managers;
 mod sessions;
 mod updates;
 
-use std::env;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Once;
 use std::time::Duration;
@@ -37,11 +36,6 @@ fn addresses(node: u8, port: u16) -> [SocketAddr; 2] {
     let v4 = Ipv4Addr::new(10, 99, 0, node);
     let v6 = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, u16::from(node));
     [(v4, port).into(), (v6, port).into()]
-}
-
-/// Whether there is time for the long forms.
-fn extended() -> bool {
-    env::var_os("HIVEWAY_EXTENDED").is_some()
 }
 
 /// Makes sure that every node serves: deploys the whole stack if that is not done yet.

@@ -24,8 +24,8 @@ use tokio::time::{sleep, timeout};
 use super::entry::addresses_inside;
 use super::everywhere::Everywhere;
 use super::managers::kill_edge;
-use super::{NODES, extended, real_service, require_stack, served, wait_served};
-use crate::lab::{AGENT, edges_secret, script, stdout, wait_for};
+use super::{NODES, real_service, require_stack, served, wait_served};
+use crate::lab::{AGENT, edges_secret, extended, script, stdout, wait_for};
 
 /// Connections that are opened and left alone.
 const CROWD: usize = 10_000;

@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 use super::broken::{Cut, NoNames, Partition};
 use super::entry::addresses_inside;
 use super::everywhere::{Everywhere, Outcome};
-use super::{
-    NODES, addresses, extended, real_service, require_stack, served, wait_ready, wait_served,
-};
+use super::{NODES, addresses, real_service, require_stack, served, wait_ready, wait_served};
 use crate::client::get_from;
 use crate::docker::docker;
 use crate::exchange::Failure;
-use crate::lab::wait_for;
+use crate::lab::{extended, wait_for};
 
 /// A node that takes no tasks, or none that are new.
 struct Availability(&'static str);

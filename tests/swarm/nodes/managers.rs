@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::broken::{Cut, Frozen, Managers};
 use super::everywhere::Everywhere;
-use super::{NODES, addresses, extended, real_service, require_stack, served, wait_served};
+use super::{NODES, addresses, real_service, require_stack, served, wait_served};
 use crate::client::get_from;
 use crate::docker::{Deployed, docker, docker_on};
 use crate::exchange::Failure;
-use crate::lab::{AGENT, script, stdout, wait_for};
+use crate::lab::{AGENT, extended, script, stdout, wait_for};
 
 /// How long managers are silent.
 fn silence() -> Duration {
