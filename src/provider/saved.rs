@@ -22,8 +22,10 @@ use crate::saved_inventory::{self, MOST_BYTES, SavedError, SavedInventory};
 /// The file's name in the directory.
 pub const FILE: &str = "inventory.json";
 
-/// How long the other provider may be silent: an engine that is well answers within some 50 ms.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the other provider may be silent. An engine that is well answers within some 50 ms, but in a new
+/// container DNS may need seconds to tell where agents are; and where another edge still serves, to begin
+/// with what was saved before the last change would take that back.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two writes at least. A rolling update changes the inventory several times a second, and
 /// each write waits for the disk.
