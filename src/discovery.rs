@@ -211,6 +211,8 @@ impl Follower {
                     source = self.look_up();
                     if source != before {
                         self.changed_at = Some(clock::now());
+                        // DNS may know more by now, too.
+                        self.upstream.doubts.notify_one();
                     }
                     let listed_at = self.context.provider.listed_at();
                     roster.listed(&self.upstream, &source, listed_at, clock::now());
