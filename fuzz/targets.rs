@@ -214,7 +214,9 @@ fn stack_file(bytes: &[u8]) {
 /// What is read is written as it was, and a table can be made of it.
 fn saved_inventory(bytes: &[u8]) {
     let Ok(saved) = saved_inventory::read(bytes) else { return };
-    let written = saved_inventory::write(&saved.inventory, saved.networks.as_deref()).unwrap();
+    let written =
+        saved_inventory::write(&saved.inventory, saved.networks.as_deref(), saved.time.as_ref())
+            .unwrap();
     assert_eq!(saved_inventory::read(&written).as_ref(), Ok(&saved));
     let listener = |name: &str| EdgeListener {
         name: name.to_owned(),

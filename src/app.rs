@@ -120,6 +120,7 @@ fn follow(config: &Config, patience: Duration) -> Result<(Provider, Driver), Sta
                 keys: EdgeKeys::read(&config.provider.secret).map_err(StartError::EdgeKeys)?,
                 resolver: Resolver::new(config.dns.server, config.dns.timeout)?,
                 hostname: hostname(),
+                time: provider::saved::time(&config.state.dir),
             });
             Ok(save(config, patience, &live, following))
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::clock;
+use crate::feed::order::RaftTime;
 use crate::inventory::{Inventory, Network};
 use crate::timestamp::Timestamp;
 
@@ -29,6 +30,8 @@ pub struct Update {
     /// Networks that this process is attached to, by name; none if it did not find its own task,
     /// or where there is no Swarm.
     pub networks: Option<Arc<[Network]>>,
+    /// When that became so, in Swarm's own time; none if nobody told.
+    pub time: Option<RaftTime>,
 }
 
 /// What others hold of a provider. When the last one is dropped the provider goes on.
@@ -119,7 +122,7 @@ impl Publisher {
         at: Timestamp,
     ) -> bool {
         let networks = networks.map(Arc::from);
-        let is_new = self.publish(Update { inventory: Arc::new(inventory), networks });
+        let is_new = self.publish(Update { inventory: Arc::new(inventory), networks, time: None });
         self.confirmed(at);
         is_new
     }

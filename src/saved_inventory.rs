@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::feed::order::RaftTime;
 use crate::inventory::{Inventory, Network};
 
 /// The form that is written, and the only one that is read.
@@ -21,6 +22,8 @@ pub struct SavedInventory {
     pub inventory: Inventory,
     /// Networks that the edge was attached to; none if it did not know.
     pub networks: Option<Vec<Network>>,
+    /// When that was so, in Swarm's own time; none if nobody told.
+    pub time: Option<RaftTime>,
 }
 
 /// Why there is nothing to start from, or nothing to keep.
@@ -48,20 +51,27 @@ struct Written<'a> {
     version: u64,
     networks: Option<&'a [Network]>,
     inventory: &'a Inventory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<&'a RaftTime>,
 }
 
 #[derive(Deserialize)]
 struct Read {
     networks: Option<Vec<Network>>,
     inventory: Inventory,
+    time: Option<RaftTime>,
 }
 
 /// The bytes to keep.
 ///
 /// # Errors
 /// If there would be more than [`MOST_BYTES`] of them.
-pub fn write(inventory: &Inventory, networks: Option<&[Network]>) -> Result<Vec<u8>, SavedError> {
-    let bytes = serde_json::to_vec(&Written { version: VERSION, networks, inventory });
+pub fn write(
+    inventory: &Inventory,
+    networks: Option<&[Network]>,
+    time: Option<&RaftTime>,
+) -> Result<Vec<u8>, SavedError> {
+    let bytes = serde_json::to_vec(&Written { version: VERSION, networks, inventory, time });
     let bytes = bytes.map_err(damaged)?;
     if bytes.len() > MOST_BYTES { Err(SavedError::TooLong) } else { Ok(bytes) }
 }
@@ -78,8 +88,8 @@ pub fn read(bytes: &[u8]) -> Result<SavedInventory, SavedError> {
     if version != VERSION {
         return Err(SavedError::OtherVersion(version));
     }
-    let Read { networks, inventory } = serde_json::from_slice(bytes).map_err(damaged)?;
-    Ok(SavedInventory { inventory, networks })
+    let Read { networks, inventory, time } = serde_json::from_slice(bytes).map_err(damaged)?;
+    Ok(SavedInventory { inventory, networks, time })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
@@ -130,8 +140,12 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         for networks in [None, Some(vec![]), Some(vec![network()])] {
-            let bytes = write(&inventory(), networks.as_deref()).unwrap();
-            assert_eq!(read(&bytes), Ok(SavedInventory { inventory: inventory(), networks }));
+            for time in [None, Some(RaftTime { cluster: "c1".into(), index: 7 })] {
+                let bytes = write(&inventory(), networks.as_deref(), time.as_ref()).unwrap();
+                let networks = networks.clone();
+                let written = SavedInventory { inventory: inventory(), networks, time };
+                assert_eq!(read(&bytes), Ok(written));
+            }
         }
     }
 
@@ -139,7 +153,7 @@ mod tests {
     #[test]
     fn the_form_of_this_version_stays_as_it_is() {
         let written_network = r#"{"id":"n1","name":"shop_default","subnet":"10.0.1.0/24"}"#;
-        let written = String::from_utf8(write(&inventory(), Some(&[network()])).unwrap());
+        let written = String::from_utf8(write(&inventory(), Some(&[network()]), None).unwrap());
         let expected = format!(
             r#"{{"version":1,"networks":[{written_network}],"inventory":{{"services":[{{"id":"s1","name":"shop_web","stack":"shop","created_at":"","labels":{{"hiveway.host":"shop.test"}},"container_labels":{{}},"networks":[{written_network}],"ports":[{{"target":80,"published":null,"mesh":true}}],"replicas":{{"Tasks":{{"desired":1,"tasks":[{{"id":"t1","slot":"1","created_at":"2026-01-01T00:00:00.000000000Z","running":true,"addresses":{{"n1":"10.0.1.3"}}}}]}}}}}},{{"id":"","name":"","stack":null,"created_at":"","labels":{{}},"container_labels":{{}},"networks":[],"ports":[],"replicas":{{"Fixed":[{{"Name":["db",80]}},{{"Address":"10.0.0.1:80"}}]}}}}]}}}}"#
         );
@@ -159,13 +173,13 @@ mod tests {
         assert_eq!(read(&vec![b' '; MOST_BYTES + 1]), Err(SavedError::TooLong));
         let labels = [("hiveway.host".to_owned(), "x".repeat(MOST_BYTES))].into();
         let services = vec![SwarmService { labels, ..SwarmService::default() }];
-        assert_eq!(write(&Inventory { services }, None), Err(SavedError::TooLong));
+        assert_eq!(write(&Inventory { services }, None, None), Err(SavedError::TooLong));
     }
 
     proptest! {
         #[test]
         fn a_part_of_it_is_damaged(cut in 0_usize..700) {
-            let bytes = write(&inventory(), None).unwrap();
+            let bytes = write(&inventory(), None, None).unwrap();
             prop_assume!(cut < bytes.len());
             prop_assert!(matches!(read(&bytes[..cut]), Err(SavedError::Damaged(_))));
         }
@@ -173,7 +187,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, at in 0_usize..700, byte: u8) {
             let _ = read(&bytes);
-            let mut changed = write(&inventory(), None).unwrap();
+            let mut changed = write(&inventory(), None, None).unwrap();
             if let Some(place) = changed.get_mut(at) {
                 *place = byte;
             }

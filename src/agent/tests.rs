@@ -103,6 +103,7 @@ impl Edge {
             keys: EdgeKeys::new(secret.edge(), None).unwrap(),
             resolver: Resolver::new(None, Duration::from_millis(100)).unwrap(),
             hostname: EDGE.to_owned(),
+            time: None,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(driver);

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::Standing;
 use crate::timestamp::Timestamp;
 
@@ -16,7 +18,7 @@ use crate::timestamp::Timestamp;
 pub const INSISTENCE: Duration = Duration::from_secs(30);
 
 /// Time in one Swarm, which an agent sees advance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RaftTime {
     /// Swarm's id; empty if it is not known.
     pub cluster: String,
@@ -52,6 +54,16 @@ pub struct Order {
 }
 
 impl Order {
+    /// Begins with what an earlier process believed.
+    pub fn after(believed: Option<RaftTime>) -> Self {
+        Self { believed, ..Self::default() }
+    }
+
+    /// The time of what is believed now; none before the first word.
+    pub fn time(&self) -> Option<&RaftTime> {
+        self.believed.as_ref()
+    }
+
     /// Whether what this agent says now is to be believed. `same` if it is what is believed anyway.
     pub fn believes(
         &mut self,

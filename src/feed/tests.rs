@@ -134,6 +134,16 @@ fn an_equal_state_is_never_too_old_and_does_not_make_older_ones_good() {
 }
 
 #[test]
+fn who_is_behind_what_an_earlier_process_knew_is_not_believed() {
+    let told = RaftTime { cluster: "a".to_owned(), index: 100 };
+    let now = Timestamp::START;
+    for (cluster, index, expected) in [("a", 99, false), ("a", 100, true), ("b", 5, true)] {
+        let mut order = Order::after(Some(told.clone()));
+        assert_eq!(order.believes(address(1), &standing(cluster, index), false, now), expected);
+    }
+}
+
+#[test]
 fn lists_that_are_not_made_anew_are_no_insistence() {
     let mut order = Order::default();
     let mut now = Timestamp::START + Duration::from_secs(100);

@@ -23,6 +23,7 @@ use super::{Provider, channel};
 use crate::clock;
 use crate::config::AgentAddress;
 use crate::dns::Resolver;
+use crate::feed::order::RaftTime;
 use crate::identity::EdgeKeys;
 use crate::membership::{Answer, Silence};
 use crate::timestamp::Timestamp;
@@ -45,15 +46,17 @@ pub struct Options {
     pub resolver: Resolver,
     /// The own container's host name, by which agents find the own task.
     pub hostname: String,
+    /// The time of what an earlier edge knew here: agents that are behind are not believed.
+    pub time: Option<RaftTime>,
 }
 
 /// The provider, and what drives it: to be spawned once, it never ends.
-pub fn follow(options: Options) -> (Provider, impl Future<Output = ()> + Send) {
+pub fn follow(mut options: Options) -> (Provider, impl Future<Output = ()> + Send) {
     let (provider, publisher) = channel();
     let now = clock::now();
     let following = Following {
         provider: provider.clone(),
-        held: Held::new(publisher),
+        held: Held::new(publisher, options.time.take()),
         candidates: Candidates::new(fastrand::u64(..)),
         addresses: Vec::new(),
         unresolved: BTreeMap::new(),

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::{Provider, Publisher, Update};
+use crate::feed::order::RaftTime;
 use crate::saved_inventory::{self, MOST_BYTES, SavedError, SavedInventory};
 
 /// The file's name in the directory.
@@ -33,6 +34,12 @@ const DISTANCE: Duration = Duration::from_secs(1);
 
 /// After a write that failed, if nothing changes before.
 const AGAIN: Duration = Duration::from_mins(1);
+
+/// The time of what was saved in the directory: whoever tells what is older is behind.
+pub fn time(directory: &Path) -> Option<RaftTime> {
+    // What is wrong with the file is said when it is needed.
+    read(&directory.join(FILE)).ok()?.time
+}
 
 type Updates = watch::Receiver<Option<Update>>;
 
@@ -90,7 +97,7 @@ async fn load(file: PathBuf) -> Option<Update> {
     let name = file.display().to_string();
     let read = tokio::task::spawn_blocking(move || read(&file));
     match read.await.unwrap_or(Err(FileError::Ending)) {
-        Ok(SavedInventory { inventory, networks }) => {
+        Ok(SavedInventory { inventory, networks, time }) => {
             let services = inventory.services.len();
             warn!(
                 file = name,
@@ -98,7 +105,7 @@ async fn load(file: PathBuf) -> Option<Update> {
                 "the provider has said nothing yet: starting from the inventory that was saved"
             );
             let networks = networks.map(Arc::from);
-            Some(Update { inventory: Arc::new(inventory), networks })
+            Some(Update { inventory: Arc::new(inventory), networks, time })
         }
         Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             debug!(file = name, "the provider is silent, and no inventory was saved");
@@ -162,7 +169,8 @@ fn tell(outcome: &Result<(), FileError>, failed: bool, file: &Path) {
 
 async fn store(update: Update, file: PathBuf) -> Result<(), FileError> {
     let write = move || {
-        let bytes = saved_inventory::write(&update.inventory, update.networks.as_deref())?;
+        let Update { inventory, networks, time } = &update;
+        let bytes = saved_inventory::write(inventory, networks.as_deref(), time.as_ref())?;
         Ok(replace(&file, &bytes)?)
     };
     tokio::task::spawn_blocking(write).await.unwrap_or(Err(FileError::Ending))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::feed::message::{Change, Standing};
-use crate::feed::order::{self, Order};
+use crate::feed::order::{self, Order, RaftTime};
 use crate::feed::{Edition, Services, Version};
 use crate::inventory::{Inventory, Network};
 use crate::provider::{AgentStanding, Publisher, Update};
@@ -20,6 +20,8 @@ pub(super) struct Held {
     edition: Option<Arc<Edition>>,
     inventory: Arc<Inventory>,
     networks: Option<Arc<[Network]>>,
+    /// When the inventory became what it is, in Swarm's own time.
+    time: Option<RaftTime>,
     /// When the newest list behind it was asked for.
     listed_at: Timestamp,
 }
@@ -69,13 +71,15 @@ impl Heard {
 }
 
 impl Held {
-    pub(super) fn new(publisher: Publisher) -> Self {
+    /// Nothing yet, but what was known before that time is not believed.
+    pub(super) fn new(publisher: Publisher, time: Option<RaftTime>) -> Self {
         Self {
             publisher,
-            order: Order::default(),
+            order: Order::after(time),
             edition: None,
             inventory: Arc::default(),
             networks: None,
+            time: None,
             listed_at: Timestamp::START,
         }
     }
@@ -143,12 +147,13 @@ impl Held {
                 );
             }
             self.inventory = Arc::new(inventory);
+            self.time = self.order.time().cloned();
         }
         self.edition = Some(Arc::clone(edition));
         if let Some(networks) = networks {
             self.networks = Some(Arc::clone(networks));
         }
         let (inventory, networks) = (Arc::clone(&self.inventory), self.networks.clone());
-        self.publisher.publish(Update { inventory, networks });
+        self.publisher.publish(Update { inventory, networks, time: self.time.clone() });
     }
 }
