@@ -110,7 +110,7 @@ async def short(temporal, program):
     with Temporal(temporal, *CHURN) as server:
         await server.ready()
         with Doors(server.address, 3) as doors, Edge(program, services(*doors.addresses)) as edge:
-            await spread(edge, doors, 60)
+            await spread(edge, doors, 150)
             await swap(edge, doors, 0)
             await faults.killed(edge, doors, 6)
         with Edge(program, services(server.address)) as edge:
