@@ -12,15 +12,6 @@ class Broken(Exception):
     """A proxy does not do the work that is measured."""
 
 
-def free_ports(count):
-    """So many ports of the loopback address, chosen by the kernel, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def family(pid):
     """A process and all that came from it and still run."""
     pids = [pid]

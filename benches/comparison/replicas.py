@@ -3,7 +3,8 @@
 import subprocess
 
 from peers import nginx_around, nginx_command
-from processes import Process, free_ports
+from ports import free_ports
+from processes import Process
 from programs import on_path
 from rows import HOST, ROWS
 

@@ -11,7 +11,8 @@ import urllib.request
 
 import load
 from peers import Setup
-from processes import Broken, Process, free_ports
+from ports import free_ports
+from processes import Broken, Process
 from rows import HOST
 
 # Runs in a row that may be disturbed.

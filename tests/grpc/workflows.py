@@ -8,13 +8,13 @@ import collections
 import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from datetime import timedelta
 
+from ports import free_ports
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
@@ -114,14 +114,6 @@ class Sdk:
             labels = dict(LABEL.findall(labels))
             failed[f"{labels['operation']} {labels.get('status_code', '?')}"] += int(float(value))
         return failed
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Killable:
