@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::progress::Rate;
 use crate::timestamp::Timestamp;
-use crate::turn;
+use crate::turn::{Kind, wake_in_turn};
 
 /// How exactly limits are kept.
 const TICK: Duration = Duration::from_millis(100);
@@ -84,7 +84,9 @@ impl Deadlines {
             ticks.tick().await;
             // Each of a thousand connections that end takes a while to close.
             for limit in self.take_expired(clock::now()) {
-                limit.waker.take().into_iter().for_each(turn::wake_in_turn);
+                if let Some(waker) = limit.waker.take() {
+                    wake_in_turn(Kind::End, waker);
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::yield_now;
 
 thread_local! {
-    static QUEUE: RefCell<Arc<Queue>> = RefCell::default();
+    static QUEUES: RefCell<Queues> = RefCell::default();
 }
 
 /// What one connection does until it has to queue up.
@@ -22,7 +22,24 @@ pub struct Turn {
     spent: usize,
 }
 
-/// Those of one core that wait for their next turn.
+/// What those do who queue up. Each kind has a queue of its own: that many large responses are under way is
+/// no reason for others to end late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Go on with what is large.
+    Bulk,
+    /// End because time is over.
+    End,
+}
+
+/// Of one core.
+#[derive(Debug, Default)]
+struct Queues {
+    bulk: Arc<Queue>,
+    ends: Arc<Queue>,
+}
+
+/// Those who wait for their next turn.
 #[derive(Debug, Default)]
 struct Queue {
     /// None while nobody sees to it that they have one.
@@ -34,6 +51,9 @@ impl Turn {
     pub const STEPS: usize = 64;
     /// What is read and passed on in one step.
     const BYTES_OF_A_STEP: usize = 1 << 10;
+    /// What a message may do of its first turn: 16 KiB and its head. Of a thousand that begin together all
+    /// have this one, and nobody knows yet which are large.
+    const FIRST: usize = 20;
 
     /// It has done that much.
     pub fn spend(&mut self, steps: usize) {
@@ -43,6 +63,16 @@ impl Turn {
     /// It has passed on that many bytes.
     pub fn moved(&mut self, bytes: usize) {
         self.spend(bytes / Self::BYTES_OF_A_STEP);
+    }
+
+    /// A message begins.
+    pub fn first() -> Self {
+        Self { spent: Self::STEPS - Self::FIRST }
+    }
+
+    /// Bytes that may still be passed on before others have their turn.
+    pub fn bytes_left(&self) -> usize {
+        Self::STEPS.saturating_sub(self.spent).saturating_mul(Self::BYTES_OF_A_STEP)
     }
 
     /// It has had to wait for somebody, and may do as much again.
@@ -56,17 +86,17 @@ impl Turn {
             return Poll::Ready(());
         }
         self.spent = 0;
-        wake_in_turn(cx.waker().clone());
+        wake_in_turn(Kind::Bulk, cx.waker().clone());
         Poll::Pending
     }
 }
 
-/// Wakes that task once those before it have had their turn.
+/// Wakes that task once those of its kind before it have had their turn.
 ///
 /// # Panics
 /// Outside of a runtime.
-pub fn wake_in_turn(waker: Waker) {
-    let queue = QUEUE.with_borrow(Arc::clone);
+pub fn wake_in_turn(kind: Kind, waker: Waker) {
+    let queue = QUEUES.with_borrow(|queues| Arc::clone(queues.of(kind)));
     if queue.push(waker) {
         tokio::spawn(async move {
             while let Some(next) = queue.pop() {
@@ -75,6 +105,15 @@ pub fn wake_in_turn(waker: Waker) {
                 yield_now().await;
             }
         });
+    }
+}
+
+impl Queues {
+    fn of(&self, kind: Kind) -> &Arc<Queue> {
+        match kind {
+            Kind::Bulk => &self.bulk,
+            Kind::End => &self.ends,
+        }
     }
 }
 

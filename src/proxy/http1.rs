@@ -121,7 +121,7 @@ impl Http1 {
     /// Begins to send a request; `lines` are fields besides those of `head`. What follows is [`Self::poll_head`].
     pub fn start(&mut self, head: &request::Parts, lines: &[u8], body: UploadBody) {
         self.requests = self.requests.saturating_add(1);
-        self.turn.begin();
+        self.turn = Turn::first();
         self.watch(body.size_hint().upper().is_some_and(|bytes| bytes <= TAKEN_AT_ONCE));
         self.sending.start(head, lines, body);
     }
@@ -281,7 +281,7 @@ impl Http1 {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.turn.poll(cx));
-        self.inbound.reserve(self.read);
+        self.inbound.reserve(self.read.min(self.turn.bytes_left()));
         let read = match &mut self.side {
             Side::Whole(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),
             Side::Half(socket) => ready!(poll_read_into(socket, &mut self.inbound, cx)),

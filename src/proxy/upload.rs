@@ -127,7 +127,7 @@ impl Upload {
             waker: None,
             deadline: deadline.clone(),
             timeouts: timeouts.clone(),
-            turn: Turn::default(),
+            turn: Turn::first(),
         })))))
     }
 

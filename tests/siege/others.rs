@@ -46,6 +46,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// This and that together.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.latencies.extend(more.latencies);
+        self.latencies.sort_unstable();
+        self.failures.extend(more.failures);
+        self
+    }
+
     /// How many there were.
     pub(crate) fn sent(&self) -> usize {
         self.latencies.len() + self.failures.len()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
@@ -27,7 +27,7 @@ const FEW: f64 = 32.0;
 /// How much slower others may be served, at p99.
 const SLOWER: u32 = 3;
 /// What a request may wait anyway where attackers, others, replicas and two edges share two cores.
-const SHARED: Duration = Duration::from_millis(20);
+const SHARED: Duration = Duration::from_millis(30);
 /// CPU that the edge may use for attackers who do nothing but hold on, in cores.
 const HOLDING: f64 = 0.25;
 /// Complaints in its log that no one would call a flood.
@@ -82,6 +82,14 @@ struct Quiet {
     kernel: u64,
 }
 
+/// How it is while attackers do nothing but hold on.
+#[derive(Debug)]
+struct Held {
+    seen: Seen,
+    /// In cores.
+    cpu: f64,
+}
+
 /// What an attack cost.
 #[derive(Debug)]
 pub(crate) struct Toll {
@@ -97,8 +105,8 @@ pub(crate) struct Toll {
     kernel: u64,
     /// In cores, from the first attacker to the last.
     cpu: f64,
-    /// In cores, while attackers held on.
-    holding: Option<f64>,
+    /// While attackers held on.
+    held: Option<Held>,
     upstream: u64,
     freed: Duration,
     ejections: f64,
@@ -150,19 +158,24 @@ impl Siege {
         let Self { name, edge, attacked, others, spared, quiet } = self;
         spared.others.take();
         let watch = Watch::start(&edge);
-        let held = holding.map(|Holding { after, lasts }| {
-            let edge = Arc::clone(&edge);
-            thread::spawn(move || {
-                thread::sleep(after);
-                cpu_over(&edge, lasts)
-            })
-        });
-        yield_to_others();
         let (start, before) = (Instant::now(), edge.cpu());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ends = LocalSet::new().block_on(&runtime, attackers);
+        let (ends, arriving, held) = thread::scope(|scope| {
+            let holding = holding.map(|Holding { after, lasts }| {
+                let (edge, others) = (&edge, &others);
+                scope.spawn(move || {
+                    thread::sleep(after);
+                    let arriving = others.take();
+                    let cpu = cpu_over(edge, lasts);
+                    (arriving, Held { seen: others.take(), cpu })
+                })
+            });
+            let ends = run_to_the_end(attackers);
+            let (arriving, held) = holding.map(|thread| thread.join().unwrap()).unzip();
+            (ends, arriving.unwrap_or_default(), held)
+        });
         let cpu = (edge.cpu() - before) / start.elapsed().as_secs_f64();
-        let (seen, spared) = (others.take(), spared.others.take());
+        let meanwhile = held.as_ref().map(|held| held.seen.clone()).unwrap_or_default();
+        let (seen, spared) = (others.take().and(arriving).and(meanwhile), spared.others.take());
         thread::sleep(AFTERWARDS);
         let (after, peak) = edge.memory();
         let watched = watch.end();
@@ -175,7 +188,7 @@ impl Siege {
             peak,
             after,
             cpu,
-            holding: held.map(|thread| thread.join().unwrap()),
+            held,
             upstream: attacked.requests(),
             kernel: watched.kernel,
             freed: watched.crowded,
@@ -192,13 +205,20 @@ impl Spared {
     }
 }
 
-/// Real attackers have machines of their own: this thread gets what the edge and the others leave.
+/// On this thread, which yields to others from now on.
+fn run_to_the_end(attackers: impl Future<Output = Vec<End>>) -> Vec<End> {
+    yield_to_others();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    LocalSet::new().block_on(&runtime.unwrap(), attackers)
+}
+
+/// Real attackers have machines of their own: this thread gets what the edge and the others leave, and makes way
+/// for them at once (`SCHED_IDLE`, sched(7)).
 fn yield_to_others() {
     let link = std::fs::read_link("/proc/thread-self").unwrap();
     let thread = link.file_name().unwrap();
-    let status =
-        Command::new("renice").args(["-n", "10", "-p"]).arg(thread).stdout(Stdio::null()).status();
-    assert!(status.expect("`renice` of util-linux").success());
+    let status = Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).status();
+    assert!(status.expect("`chrt` of util-linux").success());
 }
 
 /// Cores that the edge uses over some time.
@@ -288,8 +308,8 @@ impl Toll {
         assert!(p99 < most, "others waited {p99:?} at p99, more than {most:?}");
         let more = self.peak.saturating_sub(self.quiet.memory);
         assert!(more <= memory, "{more} MiB more were used, {memory} are allowed");
-        if let Some(holding) = self.holding {
-            let more = holding - self.quiet.cpu;
+        if let Some(held) = &self.held {
+            let more = held.cpu - self.quiet.cpu;
             assert!(more < HOLDING, "{more:.2} cores were used for attackers who only held on");
         }
         let most = upstream * self.ends.len() as u64;
@@ -311,8 +331,9 @@ impl fmt::Display for Toll {
         write!(f, "memory {before} MiB before, {peak} at most, {after} after, ")?;
         write!(f, "the kernel's for connections {} and {}; ", quiet.kernel, self.kernel)?;
         write!(f, "CPU {:.0} % quiet, {:.0} % then", quiet.cpu * 100.0, self.cpu * 100.0)?;
-        if let Some(holding) = self.holding {
-            write!(f, ", {:.0} % while they hold on", holding * 100.0)?;
+        if let Some(Held { seen, cpu }) = &self.held {
+            let cpu = cpu * 100.0;
+            write!(f, "; {cpu:.0} % and p99 {:.1?} while they hold on", seen.p99())?;
         }
         write!(f, "; {} connections of attackers, ", ends.len())?;
         write!(f, "{} requests to the replica, ", self.upstream)?;

@@ -19,7 +19,7 @@ const DRIP: Duration = Duration::from_millis(500);
 const IMPATIENT: &str = "body-rate = \"1KiB\"\nbody-grace = \"3s\"";
 /// When all attackers are there, and none is due to go yet.
 const HOLDING: Holding =
-    Holding { after: Duration::from_secs(1), lasts: Duration::from_millis(1500) };
+    Holding { after: Duration::from_millis(1500), lasts: Duration::from_secs(1) };
 
 /// They come once, or again and again.
 fn over() -> Instant {
