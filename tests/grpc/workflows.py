@@ -68,11 +68,16 @@ class Temporal:
         self.process.wait(20)
 
     async def ready(self):
-        for _ in range(600):
-            with contextlib.suppress(RuntimeError):
-                return await Client.connect(self.address)
-            await asyncio.sleep(0.1)
-        raise SystemExit("Temporal did not start")
+        return await connected(self.address)
+
+
+async def connected(address):
+    """A client of a frontend, as soon as it serves."""
+    for _ in range(600):
+        with contextlib.suppress(RuntimeError):
+            return await Client.connect(address)
+        await asyncio.sleep(0.1)
+    raise SystemExit("Temporal did not start")
 
 
 class Sdk:
