@@ -1,0 +1,119 @@
+"""gRPC's official client and server for Go, directly and through an edge: official.py TOOLS PROGRAM
+
+TOOLS has google.golang.org/grpc/interop/client and .../server. They speak grpc.testing.TestService, of which the peers
+of `interop.py` know nothing, so they meet only each other. What passes directly must pass through the edge. Left out
+are cases with accounts of Google's, and `pick_first_unary`, which asks for a name that this server does not tell.
+"""
+
+import contextlib
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from authority import Authority
+from edge import Edge
+from interop import show
+from ports import free_ports
+
+CASES = (
+    "empty_unary large_unary client_streaming server_streaming ping_pong empty_stream timeout_on_sleeping_server"
+    " cancel_after_begin cancel_after_first_response status_code_and_message special_status_message custom_metadata"
+    " unimplemented_method unimplemented_service orca_per_rpc orca_oob rpc_soak channel_soak").split()
+LISTENERS = """
+[tls]
+certificates = ["{directory}"]
+[listeners.plain]
+address = "127.0.0.1:0"
+[listeners.tls]
+address = "127.0.0.1:0"
+tls = true
+[listeners.both]
+address = "127.0.0.1:0"
+tls = true
+"""
+SERVICES = """
+[services.plain]
+endpoints = ["127.0.0.1:{plain}"]
+hiveway.protocol = "grpc"
+hiveway.listener = "plain,tls"
+[services.both]
+endpoints = ["127.0.0.1:{tls}"]
+hiveway.protocol = "grpcs"
+hiveway.listener = "both"
+hiveway.upstream-tls.ca = "root.pem"
+hiveway.upstream-tls.server-name = "interop.test"
+"""
+# The reports of a server's load, which `orca_*` are about, are read by this balancer alone.
+BALANCER = '{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}'
+# 50 large calls, 5 at once; how long they take is not asked here.
+SOAK = ["-soak_iterations=50", "-soak_num_threads=5", "-soak_overall_timeout_seconds=50",
+        "-soak_per_iteration_max_acceptable_latency_ms=50000"]
+
+
+def run(client, case, address, root=None):
+    """What was wrong, or nothing."""
+    host, port = address.split(":")
+    words = [client, f"-test_case={case}", f"-server_host={host}", f"-server_port={port}", *SOAK]
+    if case.startswith("orca"):
+        words.append(f"-service_config_json={BALANCER}")
+    if root:
+        words += ["-use_tls", "-use_test_ca", f"-ca_file={root}", "-server_host_override=interop.test"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "it did not end within 60 s"
+    return " ".join(done.stderr.split()) or "it said nothing" if done.returncode else None
+
+
+@contextlib.contextmanager
+def server(program, *words):
+    port, = free_ports(1)
+    process = subprocess.Popen([program, f"-port={port}", *words])
+    try:
+        until_it_listens(process, port)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until_it_listens(process, port):
+    while process.poll() is None:
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"the server ended with {process.returncode}")
+
+
+def outcomes(tools, program):
+    """Yields each way, and what came of each case."""
+    with contextlib.ExitStack() as stack:
+        authority = Authority(stack.enter_context(tempfile.TemporaryDirectory()))
+        authority.issue("interop.pem", "interop.test")
+        # Whom the edge believes behind it is read from where its own certificates are.
+        shutil.copy(authority.root, authority.served)
+        own = authority.served / "interop.pem"
+        plain = stack.enter_context(server(tools / "server"))
+        tls = stack.enter_context(server(
+            tools / "server", "-use_tls", f"-tls_cert_file={own}", f"-tls_key_file={own}"))
+        services = SERVICES.format(plain=plain, tls=tls)
+        options = LISTENERS.format(directory=authority.served)
+        edge = stack.enter_context(Edge(program, services, options, ("plain", "tls", "both")))
+        ways = {
+            "directly": (f"127.0.0.1:{plain}", None),
+            "directly with TLS": (f"127.0.0.1:{tls}", authority.root),
+            "through the edge": (edge.addresses["plain"], None),
+            "TLS to the edge": (edge.addresses["tls"], authority.root),
+            "TLS on both sides of it": (edge.addresses["both"], authority.root),
+        }
+        for way, to in ways.items():
+            yield way, {case: run(tools / "client", case, *to) for case in CASES}
+
+
+if __name__ == "__main__":
+    show(outcomes(pathlib.Path(sys.argv[1]), sys.argv[2]))
