@@ -183,6 +183,11 @@ impl Deadline {
         self.deadlines.ticked()
     }
 
+    /// Whether its time has come, or comes within a tick: before whoever polls it is told.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        now + TICK >= Timestamp::from_micros(self.limit.at.load(Relaxed))
+    }
+
     /// Ready when the time has come. Until then the task is woken for it.
     pub fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
         self.limit.waker.register(cx.waker());

@@ -307,7 +307,7 @@ impl Client {
         entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
         // Pinned once: a future that is handed on is kept twice.
-        let mut exchange = pin!(self.core.exchange(route, outgoing, deadline, entry));
+        let mut exchange = pin!(self.core.exchange(route, outgoing, deadline, call, entry));
         match call {
             None => exchange.await,
             Some(call) => {

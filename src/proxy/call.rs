@@ -14,7 +14,7 @@ use crate::grpc::{self, Code, GRPC_STATUS};
 use crate::proxy::answer;
 use crate::proxy::body::BodyError;
 use crate::proxy::error::ProxyError;
-use crate::proxy::failure::Failure;
+use crate::proxy::failure::{self, Failure};
 use crate::proxy::outcome::{Outcome, Verdict};
 use crate::proxy::upload::Upload;
 
@@ -83,8 +83,7 @@ impl Call {
                 if deadline.is_none_or(|deadline| deadline.poll_passed(cx).is_pending()) {
                     return Poll::Pending;
                 }
-                let error = ProxyError::DeadlineExceeded;
-                self.end(error.grpc_status(), &answer::call_message(error), Verdict::DEADLINE)
+                self.end_expired()
             }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.note(frame)))),
             Poll::Ready(Some(Err(error))) if self.takes_trailers => self.end_broken(&error, upload),
@@ -120,11 +119,20 @@ impl Call {
             );
         }
         let failure = match error {
+            BodyError::Replica(error) if failure::is_expired(error, self.deadline.as_ref()) => {
+                return self.end_expired();
+            }
             BodyError::Replica(_) | BodyError::Broken(_) | BodyError::CutShort => Failure::Reset,
             BodyError::Malformed => Failure::Malformed,
             BodyError::Idle => Failure::Timeout,
         };
         self.end(Code::Unavailable, &error.to_string(), Verdict::of_failure(failure))
+    }
+
+    /// Its client's own time is up.
+    fn end_expired(&mut self) -> Polled {
+        let error = ProxyError::DeadlineExceeded;
+        self.end(error.grpc_status(), &answer::call_message(error), Verdict::DEADLINE)
     }
 
     /// Ends it with trailers of our own.

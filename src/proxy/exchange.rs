@@ -203,7 +203,8 @@ fn for_http1(outgoing: &Outgoing) -> request::Parts {
 
 impl Core {
     /// Sends a request to a replica of the route, to another one if it may go again, until there is
-    /// a response head. Which replicas were asked is noted in `entry`.
+    /// a response head. Which replicas were asked is noted in `entry`; `call` is the time limit that
+    /// the client of a call has set.
     ///
     /// # Errors
     /// What the client is to be told instead.
@@ -212,6 +213,7 @@ impl Core {
         route: &Arc<Route>,
         outgoing: &mut Outgoing,
         deadline: &Deadline,
+        call: Option<&Deadline>,
         mut entry: Option<&mut Entry>,
     ) -> Result<Answer, ProxyError> {
         route.upstream.retry_budget.earn(route.policy().retry.budget_percent);
@@ -226,7 +228,7 @@ impl Core {
                 entry.tried(&endpoint, started);
             }
             let trial = Trial::begin(self, route, &endpoint, outgoing.rpc, started);
-            let sent = self.send(route, connection, outgoing, deadline).await;
+            let sent = self.send(route, connection, outgoing, deadline, call).await;
             trial.over();
             match sent {
                 Ok((head, lease)) => {
@@ -284,11 +286,12 @@ impl Core {
         connection: Connection,
         outgoing: &mut Outgoing,
         deadline: &Deadline,
+        call: Option<&Deadline>,
     ) -> Result<(response::Parts, Lease), Failure> {
         deadline.set(outgoing.upload.longest_pause().or(outgoing.answer_within));
         let sent = match connection {
             Connection::Http1(http1) => send_http1(http1, outgoing, deadline).await,
-            Connection::Http2(stream) => send_http2(stream, outgoing, deadline).await,
+            Connection::Http2(stream) => send_http2(stream, outgoing, deadline, call).await,
         };
         deadline.set(None);
         deadline.await_client(false);
@@ -346,7 +349,12 @@ async fn send_http1(mut http1: Box<Http1>, outgoing: &Outgoing, deadline: &Deadl
     Ok((head, Source::Http1(http1)))
 }
 
-async fn send_http2(stream: Arc<Stream>, outgoing: &Outgoing, deadline: &Deadline) -> Sent {
+async fn send_http2(
+    stream: Arc<Stream>,
+    outgoing: &Outgoing,
+    deadline: &Deadline,
+    call: Option<&Deadline>,
+) -> Sent {
     let mut sender = stream.made_sender().ok_or(Failure::NotProcessed)?;
     let body = outgoing.upload.body(Some(Arc::clone(&stream)));
     // HTTP/2 never hands a request back.
@@ -365,7 +373,7 @@ async fn send_http2(stream: Arc<Stream>, outgoing: &Outgoing, deadline: &Deadlin
         }
         Some(Err(mut error)) => match error.take_message() {
             Some(_) => Err(Failure::NotProcessed),
-            None => Err(Failure::of(error.error())),
+            None => Err(Failure::of_call(error.error(), call)),
         },
         None => Err(overdue(outgoing)),
     }

@@ -8,6 +8,8 @@ use std::io;
 
 use h2::Reason;
 
+use crate::clock;
+use crate::deadline::Deadline;
 use crate::proxy::error::ProxyError;
 
 /// Why a try failed before its response head.
@@ -47,6 +49,14 @@ impl Failure {
         }
     }
 
+    /// The same of a call, whose client may have set it a time limit.
+    pub fn of_call(error: &hyper::Error, limit: Option<&Deadline>) -> Self {
+        if is_expired(error, limit) {
+            return Self::Client(ProxyError::DeadlineExceeded);
+        }
+        Self::of(error)
+    }
+
     /// The word for metrics.
     pub const fn word(self) -> &'static str {
         match self {
@@ -82,6 +92,16 @@ pub fn of_client(error: &hyper::Error) -> ProxyError {
         None => cause(error).is_some_and(unreadable),
     };
     if is_mistake { ProxyError::ClientBroken } else { ProxyError::ClientLeft }
+}
+
+/// Whether a replica cancelled a call because its client's time is up. Servers that read `grpc-timeout`
+/// themselves do so without a word, gRPC's own for Go among them, and sooner than our tick.
+pub fn is_expired(error: &hyper::Error, limit: Option<&Deadline>) -> bool {
+    let Some(limit) = limit else {
+        return false;
+    };
+    let is_cancelled = |h2: &h2::Error| h2.is_remote() && h2.reason() == Some(Reason::CANCEL);
+    cause(error).is_some_and(is_cancelled) && limit.is_due(clock::now())
 }
 
 /// What lies behind an error of hyper's, if it is of that type.

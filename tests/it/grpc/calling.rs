@@ -7,8 +7,8 @@ use hiveway::clock;
 use tokio::sync::mpsc;
 
 use crate::support::{
-    Caller, Deserted, H2, Ingress, Origin, answer_with, call_to, get, outcome_of, reset_of, send,
-    service, soon,
+    Caller, Deserted, H2, Ingress, Origin, answer_half, answer_with, call_to, get, outcome_of,
+    reset_of, send, service, soon,
 };
 
 /// An edge whose one service has that replica and these further labels.
@@ -177,6 +177,51 @@ async fn the_clients_own_deadline_ends_a_call_that_it_does_not_end_itself() {
     assert_eq!(soon("the call", seen.recv()).await, Some(None));
     assert_eq!(soon("its end", seen.recv()).await, Some(Some(Reason::CANCEL)));
     assert_eq!(ingress.calls("DeadlineExceeded"), 1);
+}
+
+/// A replica that cancels every call after that time, in the middle of its answer or without one.
+async fn cancelling(after: Duration, answers: bool) -> Origin {
+    Origin::h2_with(move |request, mut respond| async move {
+        let _body = request;
+        if answers {
+            let mut open = answer_half(&mut respond).await;
+            tokio::time::sleep(after).await;
+            open.send_reset(Reason::CANCEL);
+        } else {
+            tokio::time::sleep(after).await;
+            respond.send_reset(Reason::CANCEL);
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_replica_that_keeps_the_clients_deadline_itself_has_not_failed() {
+    for (answers, begins, outcome) in
+        [(false, "200 trailers only:", "client"), (true, "200 half", "deadline")]
+    {
+        // As servers for Go do: they read the time limit, and say nothing when it is over.
+        let origin = cancelling(Duration::from_millis(300), answers).await;
+        let ingress = before(origin.address, "").await;
+        let request = call_to("http://a/").header("grpc-timeout", "300m");
+        let ends = "grpc-status=4 \
+                    grpc-message=the call took longer than its client allows (deadline)";
+        assert_eq!(Caller::of(&ingress).await.call(request).await, format!("{begins} {ends}"));
+        assert_eq!(ingress.outcomes(origin.address, outcome), 1);
+        assert_eq!(ingress.calls("DeadlineExceeded"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_cancels_before_the_clients_deadline_has_failed() {
+    for answers in [false, true] {
+        let origin = cancelling(Duration::ZERO, answers).await;
+        let ingress = before(origin.address, "").await;
+        let request = call_to("http://a/").header("grpc-timeout", "70S");
+        let outcome = Caller::of(&ingress).await.call(request).await;
+        assert!(outcome.contains("grpc-status=14"), "{outcome}");
+        assert_eq!(ingress.outcomes(origin.address, "reset"), 1);
+    }
 }
 
 #[tokio::test]
