@@ -220,15 +220,16 @@ CASES = (
     " special_status_message custom_metadata large_metadata unimplemented_method unimplemented_service").split()
 
 
+def channel_to(target, root=None):
+    if not root:
+        return grpc.insecure_channel(target, options=OPTIONS)
+    credentials = grpc.ssl_channel_credentials(pathlib.Path(root).read_bytes())
+    named = [*OPTIONS, ("grpc.ssl_target_name_override", "interop.test")]
+    return grpc.secure_channel(target, credentials, options=named)
+
+
 def call(url, root=None):
-    target = url.split("//")[1]
-    if root:
-        credentials = grpc.ssl_channel_credentials(pathlib.Path(root).read_bytes())
-        named = [*OPTIONS, ("grpc.ssl_target_name_override", "interop.test")]
-        channel = grpc.secure_channel(target, credentials, options=named)
-    else:
-        channel = grpc.insecure_channel(target, options=OPTIONS)
-    cases = Cases(channel)
+    cases = Cases(channel_to(url.split("//")[1], root))
     for name in CASES:
         try:
             getattr(cases, name)()

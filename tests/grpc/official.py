@@ -1,10 +1,13 @@
 """gRPC's official client and server for Go, directly and through an edge: official.py TOOLS PROGRAM
 
 TOOLS has google.golang.org/grpc/interop/client and .../server. They speak grpc.testing.TestService, of which the peers
-of `interop.py` know nothing, so they meet only each other. What passes directly must pass through the edge. Left out
-are cases with accounts of Google's, and `pick_first_unary`, which asks for a name that this server does not tell.
+of `interop.py` know nothing. What passes directly must pass through the edge. Left out are cases with accounts of
+Google's, and `pick_first_unary`, which asks for a name that this server does not tell. The client's own case of a
+deadline gives it a millisecond, and ends before there is a connection: `short_deadlines`, by gRPC's C library, is for
+those that the server sees, and keeps.
 """
 
+import collections
 import contextlib
 import pathlib
 import shutil
@@ -17,6 +20,7 @@ import time
 from authority import Authority
 from edge import Edge
 from interop import show
+from library import channel_to
 from ports import free_ports
 
 CASES = (
@@ -54,6 +58,10 @@ SOAK = ["-soak_iterations=50", "-soak_num_threads=5", "-soak_overall_timeout_sec
         "-soak_per_iteration_max_acceptable_latency_ms=50000"]
 
 
+# A request for one byte after a second, as StreamingOutputCallRequest.
+LATER = bytes.fromhex("12 06 08 01 10 c0 84 3d")
+
+
 def run(client, case, address, root=None):
     """What was wrong, or nothing."""
     host, port = address.split(":")
@@ -67,6 +75,15 @@ def run(client, case, address, root=None):
     except subprocess.TimeoutExpired:
         return "it did not end within 60 s"
     return " ".join(done.stderr.split()) or "it said nothing" if done.returncode else None
+
+
+def short_deadlines(address, root=None):
+    """A server that keeps a deadline cancels the stream, and may be quicker than the client itself."""
+    with channel_to(address, root) as channel:
+        calls = channel.unary_stream("/grpc.testing.TestService/StreamingOutputCall")
+        codes = collections.Counter(calls(LATER, timeout=0.01).code().name for _ in range(200))
+    wrong = {name: count for name, count in codes.items() if name not in ("DEADLINE_EXCEEDED", "CANCELLED")}
+    return f"of 200 calls {wrong}" if wrong else None
 
 
 @contextlib.contextmanager
@@ -112,7 +129,8 @@ def outcomes(tools, program):
             "TLS on both sides of it": (edge.addresses["both"], authority.root),
         }
         for way, to in ways.items():
-            yield way, {case: run(tools / "client", case, *to) for case in CASES}
+            found = {case: run(tools / "client", case, *to) for case in CASES}
+            yield way, {**found, "short_deadlines": short_deadlines(*to)}
 
 
 if __name__ == "__main__":
