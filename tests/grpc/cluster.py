@@ -37,7 +37,7 @@ PATIENT = RetryConfig(max_elapsed_time_millis=60_000)
 DATABASES = {"temporal": "postgresql/v12/temporal", "visibility": "postgresql/v12/visibility"}
 THE_REST = ("history", "matching", "worker")
 # How a frontend ends, as docs/temporal.md advises.
-SETTINGS = {"frontend.shutdownFailHealthCheckDuration": "10s", "frontend.shutdownDrainDuration": "75s"}
+SETTINGS = {"frontend.shutdownFailHealthCheckDuration": "20s", "frontend.shutdownDrainDuration": "75s"}
 COUNTED = re.compile(
     r'^hiveway_upstream_requests_total\{.*endpoint="temporal\.([^"]+)",outcome="(\w+)"\} (\d+)$', re.MULTILINE)
 # What a call comes to that does not fail, or not because of its frontend.
@@ -101,7 +101,7 @@ class Server:
     def __init__(self, cluster, name, *roles):
         self.roles, self.log = roles, cluster.place / f"{name}.log"
         ports = {**cluster.ports, **{role: cluster.pair() for role in roles}}
-        self.address = f"127.0.0.1:{ports['frontend'][0]}"
+        self.address, self.port = f"127.0.0.1:{ports['frontend'][0]}", ports[roles[0]][0]
         self.config = cluster.place / f"{name}.yaml"
         # YAML is what it reads, and JSON is YAML.
         self.config.write_text(json.dumps(cluster.config(ports)))
@@ -114,6 +114,12 @@ class Server:
             command += ["--service", role]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def listens(self):
+        """Waits until the first of its services does."""
+        while is_free(self.port):
+            assert self.process.poll() is None, self.log.read_text()[-1000:]
+            time.sleep(0.1)
 
     def end(self):
         """Asks it to; returns how long it took."""
@@ -148,6 +154,8 @@ class Cluster:
             self.ports = {role: self.pair() for role in ("frontend", *THE_REST)}
             self.servers = [Server(self, "rest", *THE_REST)]
             ending.callback(lambda: [server.kill() for server in self.servers])
+            # It writes down what the cluster is; of two that do so at once, one fails.
+            self.servers[0].listens()
             self.servers += [Server(self, f"frontend-{number}", "frontend") for number in range(2)]
             self.frontends = self.servers[1:]
             self.ending = ending.pop_all()
