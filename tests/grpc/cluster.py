@@ -32,7 +32,7 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.service import RetryConfig, RPCError
 from workflows import Sdk, connected
 
-# What fails is not sent again by the SDK if it began 10 s ago: a poll for a workflow's end may have waited longer than that.
+# The SDK does not send again what fails 10 s after it began: a poll for a workflow's end may have waited longer than that.
 PATIENT = RetryConfig(max_elapsed_time_millis=60_000)
 DATABASES = {"temporal": "postgresql/v12/temporal", "visibility": "postgresql/v12/visibility"}
 THE_REST = ("history", "matching", "worker")
@@ -134,7 +134,7 @@ class Server:
 
 
 class Cluster:
-    """`with Cluster(programs) as cluster`: all of it, on ports that the kernel picks."""
+    """`with Cluster(programs) as cluster`: all of it, on ports that are free."""
 
     def __init__(self, programs):
         self.programs, self.ending = pathlib.Path(programs), contextlib.ExitStack()
@@ -222,15 +222,15 @@ class Counted:
         self.metrics = f"http://{edge.addresses['admin']}/metrics"
         self.addresses = [frontend.address for frontend in cluster.frontends]
 
-    def outcomes(self, number):
-        """Calls to a frontend that are over, by how they ended."""
+    def outcomes(self):
+        """How the calls to each frontend ended that are over."""
         with urllib.request.urlopen(self.metrics) as answer:
-            text = answer.read().decode()
-        return collections.Counter({outcome: int(value) for endpoint, outcome, value in COUNTED.findall(text)
-                                    if endpoint == self.addresses[number]})
+            counted = COUNTED.findall(answer.read().decode())
+        return [collections.Counter({outcome: int(value) for endpoint, outcome, value in counted if endpoint == address})
+                for address in self.addresses]
 
     def streams(self):
-        return [self.outcomes(number).total() for number in range(len(self.addresses))]
+        return [outcomes.total() for outcomes in self.outcomes()]
 
 
 async def load_until(sdk, queue, done):
@@ -268,10 +268,10 @@ async def stopped(edge, counted, cluster, number):
     """A frontend is asked to end, and started again: no call fails."""
     frontend = cluster.frontends[number]
     async with loaded(edge, "stopped") as (sdk, times):
-        before, at = counted.outcomes(number), time.monotonic()
+        before, at = counted.outcomes()[number], time.monotonic()
         ended = await asyncio.to_thread(frontend.end)
         print(f"a frontend asked to end had ended after {ended:.1f} s;"
-              f" what came of its calls: {dict(counted.outcomes(number) - before)}", flush=True)
+              f" what came of its calls: {dict(counted.outcomes()[number] - before)}", flush=True)
         await back(counted, frontend)
     failed = await sdk.failed()
     faults.told("a frontend stopped and started", *times, at, failed, 0)
@@ -282,10 +282,10 @@ async def killed(edge, counted, cluster, number):
     """A frontend is killed, and started 5 s later: only calls that it had fail."""
     frontend = cluster.frontends[number]
     async with loaded(edge, "killed") as (sdk, times):
-        before, at = counted.outcomes(number), time.monotonic()
+        before, at = counted.outcomes()[number], time.monotonic()
         await asyncio.to_thread(frontend.kill)
         await asyncio.sleep(5)
-        came = counted.outcomes(number) - before
+        came = counted.outcomes()[number] - before
         await back(counted, frontend)
     failed = await sdk.failed()
     lost = sum(count for outcome, count in came.items() if outcome not in ANSWERED_OR_RESENT)
