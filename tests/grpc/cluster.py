@@ -48,7 +48,7 @@ class Postgres:
     """`with Postgres() as postgres`: a database server in a directory of its own; for root, as the user `postgres`."""
 
     def __init__(self):
-        installed = pathlib.Path("/usr/lib/postgresql").glob("*/bin")
+        installed = [initdb.parent for initdb in pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")]
         self.programs = max(installed, key=lambda programs: int(programs.parent.name))
         self.directory = tempfile.TemporaryDirectory()
         self.password, (self.port,) = secrets.token_hex(), free_ports(1)
