@@ -177,7 +177,10 @@ impl Core {
             if let Some(connection) = self.pooled(route, &picked.endpoint, wish, borrow, now) {
                 return Ok(picked.with(connection));
             }
+            let near_its_end = |at: &Endpoint| at.health.is_about_to_end(clock::now());
             match self.dial_raced(route, wish, tried, picked).await {
+                // That took until its replica has been told to end, and nobody would choose it any more.
+                Ok(Connected { endpoint, .. }) if !repeatable && near_its_end(&endpoint) => {}
                 Ok(connected) => return Ok(connected),
                 Err(DialError::Full) => Self::wait_for_dials(route, left).await?,
                 // What failed is `down` now and not picked again, or has had its second chance.

@@ -1,16 +1,18 @@
 //! Requests that no replica can take yet.
 
+use std::future::pending;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use hiveway::clock;
+use tokio::sync::Notify;
 
 use crate::support::{
-    Deserted, Ingress, Origin, check, eventually, get, send, service, swarm_service,
+    Deserted, Ingress, Origin, Wire, check, eventually, get, send, service, swarm_service,
 };
 
 /// Waits until that many requests wait for a replica of the shop.
@@ -142,6 +144,41 @@ async fn what_cannot_be_repeated_is_not_sent_to_a_replica_that_is_about_to_be_to
     // Nobody else has come, and it was not told after all.
     assert_eq!(reply.to_string(), "200 leaving: POST /");
     assert!(!endpoint.health.is_about_to_end(clock::now()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_repeated_is_not_sent_to_one_that_came_near_its_end_while_it_was_dialled() {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (is_slow, greets) = (Arc::<AtomicBool>::default(), Arc::new(Notify::new()));
+    let (slow, greeting) = (Arc::clone(&is_slow), Arc::clone(&greets));
+    let leaving = Origin::scripted(move |mut wire| {
+        let (slow, greeting) = (slow.load(SeqCst), Arc::clone(&greeting));
+        async move {
+            if slow {
+                greeting.notified().await;
+            }
+            wire.write(SETTINGS).await;
+            if slow {
+                pending::<()>().await;
+            }
+        }
+    })
+    .await;
+    let port = leaving.address.port();
+    let labels = format!("hiveway.port={port} hiveway.protocol=h2c hiveway.timeout.connect=20s");
+    let tasks = |desired, up| [swarm_service("shop", &labels, desired, &[(ONE, up)])];
+    let ingress = Ingress::start(tasks(1, true)).await;
+    is_slow.store(true, SeqCst);
+    let before = leaving.accepted();
+    let mut client = Wire::to(ingress.address).await;
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    eventually("it is dialled", || leaving.accepted() > before).await;
+    ingress.announce(tasks(1, false)).await;
+    let endpoint = ingress.endpoint(leaving.address).unwrap();
+    eventually("its end is near", || endpoint.health.is_about_to_end(clock::now())).await;
+    assert_eq!(ingress.upstream("shop").waiting.load(Relaxed), 0);
+    greets.notify_waiters();
+    waiting(&ingress, 1).await;
 }
 
 #[tokio::test]
