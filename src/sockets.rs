@@ -7,12 +7,12 @@
 //! hands over, and how, `handover` says.
 
 use std::fs::{self, DirBuilder, Permissions};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -26,14 +26,6 @@ use crate::listener::{self, PAUSE_AFTER_ERROR};
 
 /// Who may ask at once; there are a few edges on a node and somebody's mistake.
 const GUESTS: usize = 64;
-
-/// What one that is asked to end waits for a successor: less than the 10 s that Docker gives by default. A
-/// manager that has lost sight of a node has all tasks on it replaced at once, and the old ones end before
-/// the new ones begin; edges of that moment would find nobody.
-const SUCCESSION: Duration = Duration::from_secs(8);
-
-/// Between two looks for a successor.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Why the sockets cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -76,31 +68,22 @@ pub enum SocketsError {
     },
 }
 
-/// Keeps the sockets of the listeners and hands them to whoever asks, until `stop` completes and a successor
-/// has them, or none came within 8 s, or `stop` completes once more. The sockets stay open in the processes
-/// that have taken them.
+/// Keeps the sockets of the listeners and hands them to whoever asks, until `stop` completes. The
+/// sockets stay open in the processes that have taken them.
 ///
 /// # Errors
 /// If an address cannot be bound, or the unix socket not be made.
-pub async fn run(config: &Config, stop: impl AsyncFn()) -> Result<(), SocketsError> {
+pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), SocketsError> {
     let path = &config.sockets.path;
     let inherited = inherit(path);
     // Nobody knows here whether there will be a certificate.
     let sockets = complete(&config.listeners(true), config.runtime.threads(), inherited)?;
-    let published = publish(path).and_then(|door| Ok((door, inode(path)?)));
-    let (door, own) =
-        published.map_err(|source| SocketsError::Path { path: path.clone(), source })?;
+    let publish = publish(path);
+    let door = publish.map_err(|source| SocketsError::Path { path: path.clone(), source })?;
     info!(path = %path.display(), sockets = sockets.len(), "the sockets can be taken");
     tokio::select! {
         () = welcome(door, Arc::new(sockets)) => {}
-        () = async {
-            stop().await;
-            info!(at_most = ?SUCCESSION, "waiting for a successor; a second signal ends this at once");
-            tokio::select! {
-                _ = timeout(SUCCESSION, succession(path, own)) => {}
-                () = stop() => {}
-            }
-        } => {}
+        () = stop => {}
     }
     // The name stays: it may be a successor's by now, and without anybody behind it means nothing.
     Ok(())
@@ -172,17 +155,6 @@ fn bind(name: &str, address: SocketAddr, count: usize) -> io::Result<Vec<Held>> 
         Ok(Held { listener: name.to_owned(), address, socket })
     };
     listener::reserve(address, count)?.into_iter().map(held).collect()
-}
-
-/// Completes when somebody else has published sockets at this path.
-async fn succession(path: &Path, own: u64) {
-    while inode(path).is_ok_and(|now| now == own) {
-        sleep(LOOK).await;
-    }
-}
-
-fn inode(path: &Path) -> io::Result<u64> {
-    Ok(fs::symlink_metadata(path)?.ino())
 }
 
 /// A unix socket under this name, which at no moment is nobody's.

@@ -39,26 +39,6 @@ async fn an_edge_is_replaced_while_clients_ask_and_none_of_them_notices() {
 }
 
 #[tokio::test]
-async fn a_holder_that_is_asked_to_end_waits_for_its_successor() {
-    let origin = Origin::named("shop").await;
-    let place = Place::new(origin.address, "[runtime]\nworkers = 1");
-    let (mut holder, address) = place.holder("2").await;
-    holder.send(Signal::TERM);
-    holder.says("waiting for a successor").await;
-    let (edge, same) = place.edge(&[]).await;
-    assert_eq!(same, address, "an edge that comes meanwhile has its sockets");
-    let (next, same) = place.holder("2").await;
-    assert_eq!(same, address);
-    assert!(next.says("held").await.contains("\"inherited\":2,\"bound\":0"));
-    assert!(holder.ended().await.success());
-    next.send(Signal::TERM);
-    next.says("waiting for a successor").await;
-    next.stop().await;
-    answered(address, 1).await;
-    edge.stop().await;
-}
-
-#[tokio::test]
 async fn a_holder_is_replaced_by_one_that_inherits_and_nobody_notices() {
     let origin = Origin::named("shop").await;
     let place = Place::new(origin.address, "[runtime]\nworkers = 1");
