@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
@@ -212,13 +212,13 @@ fn run_to_the_end(attackers: impl Future<Output = Vec<End>>) -> Vec<End> {
     LocalSet::new().block_on(&runtime.unwrap(), attackers)
 }
 
-/// Real attackers have machines of their own: this thread gets what the edge and the others leave, and makes way
-/// for them at once (`SCHED_IDLE`, sched(7)).
+/// Real attackers have machines of their own: this thread gets what the edge and the others leave.
 fn yield_to_others() {
     let link = std::fs::read_link("/proc/thread-self").unwrap();
     let thread = link.file_name().unwrap();
-    let status = Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).status();
-    assert!(status.expect("`chrt` of util-linux").success());
+    let status =
+        Command::new("renice").args(["-n", "10", "-p"]).arg(thread).stdout(Stdio::null()).status();
+    assert!(status.expect("`renice` of util-linux").success());
 }
 
 /// Cores that the edge uses over some time.

@@ -24,6 +24,23 @@ impl Drop for Frozen {
     }
 }
 
+/// An engine that was stopped in good order: its containers are told to end, and the Swarm learns nothing.
+#[derive(Debug)]
+pub(super) struct Stopped(u8);
+
+impl Stopped {
+    pub(super) fn engine_of(node: u8) -> Self {
+        stdout(&mut script("node.sh", &[&node.to_string(), "stop"]));
+        Self(node)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = script("node.sh", &[&self.0.to_string(), "start"]).status();
+    }
+}
+
 /// A node without its cable.
 #[derive(Debug)]
 pub(super) struct Cut(u8);

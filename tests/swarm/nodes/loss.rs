@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::broken::{Cut, NoNames, Partition};
+use super::broken::{Cut, NoNames, Partition, Stopped};
 use super::entry::addresses_inside;
 use super::everywhere::{Everywhere, Outcome};
 use super::{NODES, addresses, real_service, require_stack, served, wait_ready, wait_served};
@@ -99,6 +99,24 @@ fn a_workers_link_is_cut_and_returns() {
 fn a_workers_link_returns_and_its_names_do_not() {
     // What engines 29.0 to 29.6 do after some cuts, on every node, until a service is updated.
     check_cut("nameless", Some(1));
+}
+
+#[test]
+fn a_workers_engine_is_stopped_and_returns() {
+    require_stack();
+    let service = real_service("halted").global().args(&["--constraint", "node.hostname!=node1"]);
+    let service = served(service, "halted", &NODES);
+    wait_replicas(&[1, 2], "halted.test");
+    let load = Everywhere::start("halted.test", &[1, 2]);
+    thread::sleep(Duration::from_secs(3));
+    // Its replica is told to end while DNS still names it.
+    let stopped = Stopped::engine_of(3);
+    thread::sleep(Duration::from_secs(16));
+    drop(stopped);
+    wait_ready(3);
+    wait_replicas(&[1, 2], "halted.test");
+    check_loss("a worker's engine stopped, and started again", &load.stop());
+    drop(service);
 }
 
 /// Cuts off node 3 under load, with replicas on nodes 2 and 3. On one node there are no names from
