@@ -7,54 +7,39 @@ use std::time::Duration;
 use crate::docker::docker;
 use crate::lab::{EDGE, script, stdout, wait_for};
 
-/// An engine that stands still; its containers run on.
+/// A node with which something is wrong.
 #[derive(Debug)]
-pub(super) struct Frozen(u8);
+pub(super) struct Broken {
+    node: String,
+    mended_by: &'static str,
+}
 
-impl Frozen {
-    pub(super) fn engine_of(node: u8) -> Self {
-        stdout(&mut script("node.sh", &[&node.to_string(), "pause"]));
-        Self(node)
+impl Broken {
+    /// Its engine stands still; its containers run on.
+    pub(super) fn engine_frozen(node: u8) -> Self {
+        Self::by("pause", "resume", node)
+    }
+
+    /// Its engine was stopped in good order: its containers are told to end, and the Swarm learns nothing.
+    pub(super) fn engine_stopped(node: u8) -> Self {
+        Self::by("stop", "start", node)
+    }
+
+    /// It is without its cable.
+    pub(super) fn cut_off(node: u8) -> Self {
+        Self::by("cut", "restore", node)
+    }
+
+    fn by(action: &str, mended_by: &'static str, node: u8) -> Self {
+        let node = node.to_string();
+        stdout(&mut script("node.sh", &[&node, action]));
+        Self { node, mended_by }
     }
 }
 
-impl Drop for Frozen {
+impl Drop for Broken {
     fn drop(&mut self) {
-        let _ = script("node.sh", &[&self.0.to_string(), "resume"]).status();
-    }
-}
-
-/// An engine that was stopped in good order: its containers are told to end, and the Swarm learns nothing.
-#[derive(Debug)]
-pub(super) struct Stopped(u8);
-
-impl Stopped {
-    pub(super) fn engine_of(node: u8) -> Self {
-        stdout(&mut script("node.sh", &[&node.to_string(), "stop"]));
-        Self(node)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = script("node.sh", &[&self.0.to_string(), "start"]).status();
-    }
-}
-
-/// A node without its cable.
-#[derive(Debug)]
-pub(super) struct Cut(u8);
-
-impl Cut {
-    pub(super) fn off(node: u8) -> Self {
-        stdout(&mut script("node.sh", &[&node.to_string(), "cut"]));
-        Self(node)
-    }
-}
-
-impl Drop for Cut {
-    fn drop(&mut self) {
-        let _ = script("node.sh", &[&self.0.to_string(), "restore"]).status();
+        let _ = script("node.sh", &[&self.node, self.mended_by]).status();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::broken::{Cut, NoNames, Partition, Stopped};
+use super::broken::{Broken, NoNames, Partition};
 use super::entry::addresses_inside;
 use super::everywhere::{Everywhere, Outcome};
 use super::{NODES, addresses, real_service, require_stack, served, wait_ready, wait_served};
@@ -110,7 +110,7 @@ fn a_workers_engine_is_stopped_and_returns() {
     let load = Everywhere::start("halted.test", &[1, 2]);
     thread::sleep(Duration::from_secs(3));
     // Its replica is told to end while DNS still names it.
-    let stopped = Stopped::engine_of(3);
+    let stopped = Broken::engine_stopped(3);
     thread::sleep(Duration::from_secs(16));
     drop(stopped);
     wait_ready(3);
@@ -129,7 +129,7 @@ fn check_cut(name: &str, nameless: Option<u8>) {
     wait_replicas(&[1, 2], &host);
     let load = Everywhere::start(&host, &[1, 2]);
     thread::sleep(Duration::from_secs(3));
-    let cut = Cut::off(3);
+    let cut = Broken::cut_off(3);
     let no_names = nameless.map(NoNames::on);
     // A node is forgotten after some 13 s.
     thread::sleep(Duration::from_secs(if extended() { 60 } else { 16 }));

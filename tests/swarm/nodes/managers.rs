@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::broken::{Cut, Frozen, Managers};
+use super::broken::{Broken, Managers};
 use super::everywhere::Everywhere;
 use super::{NODES, addresses, real_service, require_stack, served, wait_served};
 use crate::client::get_from;
@@ -94,7 +94,7 @@ fn the_only_managers_engine_stands_still_and_an_edge_that_is_killed_serves_on() 
     let there = real_service("kept2").global().args(&["--constraint", "node.hostname!=node1"]);
     let there = served(there, "kept2", &NODES);
     let loads = [Everywhere::start("kept1.test", &[1]), Everywhere::start("kept2.test", &[2, 3])];
-    let frozen = Frozen::engine_of(1);
+    let frozen = Broken::engine_frozen(1);
     thread::sleep(silence());
     let outcomes = loads.map(Everywhere::stop);
     for outcome in &outcomes {
@@ -130,7 +130,7 @@ fn three_managers_stand_still_for_a_while() {
     let _managers = Managers::three();
     let service = served(real_service("quorum").global(), "quorum", &NODES);
     let load = Everywhere::start("quorum.test", &NODES);
-    let frozen = NODES.map(Frozen::engine_of);
+    let frozen = NODES.map(Broken::engine_frozen);
     thread::sleep(silence());
     drop(frozen);
     wait_for("the managers", Duration::from_mins(1), || manager_answers(1).then_some(()));
@@ -166,7 +166,7 @@ fn the_leader_is_cut_off_and_comes_back() {
     let service = real_service("elected").global().args(&["--constraint", &not_there]);
     let _service = served(service, "elected", &NODES);
     let load = Everywhere::start("elected.test", &others);
-    let cut = Cut::off(leader);
+    let cut = Broken::cut_off(leader);
     let other = others.first().copied().expect("two others");
     wait_for("another leader", Duration::from_secs(90), || manager_answers(other).then_some(()));
     let changed = Instant::now();
