@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import urllib.request
 import faults
 from edge import Edge
 from google.protobuf.duration_pb2 import Duration
-from ports import free_ports
+from ports import free_ports, is_free
 from temporal import POINTS, ended_by, services, spread
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.service import RetryConfig, RPCError
@@ -88,11 +87,6 @@ class Postgres:
             "pluginName": "postgres12", "databaseName": database, "connectAddr": f"127.0.0.1:{self.port}",
             "connectProtocol": "tcp", "user": "temporal", "password": self.password, "maxConns": 20,
             "maxIdleConns": 20}}
-
-
-def is_free(port):
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) != 0
 
 
 class Server:

@@ -11,7 +11,6 @@ import collections
 import contextlib
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from authority import Authority
 from edge import Edge
 from interop import show
 from library import channel_to
-from ports import free_ports
+from ports import free_ports, is_free
 
 CASES = (
     "empty_unary large_unary client_streaming server_streaming ping_pong empty_stream timeout_on_sleeping_server"
@@ -56,8 +55,6 @@ BALANCER = '{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]
 # 50 large calls, 5 at once; how long they take is not asked here.
 SOAK = ["-soak_iterations=50", "-soak_num_threads=5", "-soak_overall_timeout_seconds=50",
         "-soak_per_iteration_max_acceptable_latency_ms=50000"]
-
-
 # A request for one byte after a second, as StreamingOutputCallRequest.
 LATER = bytes.fromhex("12 06 08 01 10 c0 84 3d")
 
@@ -99,12 +96,10 @@ def server(program, *words):
 
 
 def until_it_listens(process, port):
-    while process.poll() is None:
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while is_free(port):
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended with {process.returncode}")
         time.sleep(0.05)
-    raise SystemExit(f"the server ended with {process.returncode}")
 
 
 def outcomes(tools, program):
