@@ -15,10 +15,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -51,6 +52,9 @@ const SETTLING: Duration = Duration::from_secs(2);
 
 /// The same where an earlier process of this edge has died: clients are waiting already.
 const SETTLING_AGAIN: Duration = Duration::from_millis(250);
+
+/// From its leave of the role `sockets`, which may be waiting for that to end, an edge accepts for so long.
+const LEAVE: Duration = Duration::from_millis(100);
 
 /// How often an edge without an inventory says why.
 const REMINDER: Duration = Duration::from_mins(1);
@@ -126,7 +130,7 @@ pub struct RunningEdge {
     description: Edge,
     discovery: Discovery,
     accepting: watch::Sender<Accepting>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<thread::JoinHandle<()>>,
     /// What accepts on sockets that come later, until the edge runs.
     following: Option<Following>,
     /// The sockets that the role `sockets` has as well, until they are listened on.
@@ -252,10 +256,7 @@ impl RunningEdge {
                 () = &mut stop => break,
             }
         }
-        if let Some(following) = following {
-            following.abort();
-        }
-        self.drain(drain).await;
+        self.drain(drain, following).await;
         watching.into_iter().chain(measuring).for_each(|task| task.abort());
     }
 
@@ -318,7 +319,7 @@ impl RunningEdge {
 
     /// Ends without cutting anything off: clients are told to go, new ones are taken until nobody
     /// can be on the way any more, and what is under way finishes.
-    async fn drain(self, drain: config::Drain) {
+    async fn drain(self, drain: config::Drain, following: Option<JoinHandle<()>>) {
         let seconds = drain.timeout.as_secs();
         info!(seconds, "draining");
         self.proxy.draining.store(true, Relaxed);
@@ -326,7 +327,11 @@ impl RunningEdge {
         // A load balancer in front learns of it by our health path, and others by DNS.
         sleep(drain.delay).await;
         // Sockets that somebody else has by now are that one's. The role `sockets` may have them no longer:
-        // when a node is drained, it ends along with its edge.
+        // when a node is drained, it ends along with its edge, once that has taken its leave.
+        if let Some(following) = following {
+            following.abort();
+            sleep(LEAVE).await;
+        }
         let _ = self.left.set(holding::held_at(self.sockets.clone()).await);
         self.accepting.send_replace(Accepting::NoLonger);
         self.proxy.closing.store(true, Relaxed);

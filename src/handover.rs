@@ -2,8 +2,8 @@
 //!
 //! What goes over it is a list, as the length of a JSON document in four bytes and the document, and
 //! then the sockets in the order of the list, at most 64 of them with one byte each time. Who
-//! connects to the role `sockets` first writes one line that says what it wants. A process and its
-//! child need no such line. Nothing here binds an address or accepts.
+//! connects to the role `sockets` first writes one line that says what it wants, and stays connected
+//! for as long as it accepts on what it was given. A process and its child need no such line. Nothing here binds an address or accepts.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -134,12 +134,19 @@ pub enum HandoverError {
     Version(u32),
 }
 
+/// As long as it lives, the role `sockets` knows that somebody accepts, or will, on what it has given.
+#[derive(Debug)]
+pub struct Stay {
+    _connection: UnixStream,
+}
+
 /// What the role `sockets` at this path holds. Blocks for a few [`PATIENCE`] at most.
 ///
 /// # Errors
 /// If it does not answer, or not as it should.
-pub fn take(path: &Path) -> Result<Vec<Held>, HandoverError> {
-    receive(&ask(path, Wanted::Sockets)?)
+pub fn take(path: &Path) -> Result<(Vec<Held>, Stay), HandoverError> {
+    let connection = ask(path, Wanted::Sockets)?;
+    Ok((receive(&connection)?, Stay { _connection: connection }))
 }
 
 /// The same without the sockets.

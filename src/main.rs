@@ -255,7 +255,7 @@ fn agent(args: AgentArgs) -> Done {
 
 fn keep_sockets(args: SocketsArgs) -> Done {
     let config = load(&args.sources())?;
-    runtime()?.block_on(async { sockets::run(&config, app::stop_signal()).await })?;
+    runtime()?.block_on(async { sockets::run(&config, app::stop_signal).await })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,12 +7,12 @@
 //! hands over, and how, `handover` says.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -26,6 +26,15 @@ use crate::listener::{self, PAUSE_AFTER_ERROR};
 
 /// Who may ask at once; there are a few edges on a node and somebody's mistake.
 const GUESTS: usize = 64;
+const ALL_GUESTS: u32 = 64;
+
+/// What one that is asked to end waits for a successor at most: less than the 10 s that Docker gives by
+/// default. A manager that has lost sight of a node has all tasks on it replaced at once, and the old ones
+/// end before the new ones begin; edges of that moment would find nobody.
+const SUCCESSION: Duration = Duration::from_secs(8);
+
+/// Between two looks for a successor.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why the sockets cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -68,22 +77,35 @@ pub enum SocketsError {
     },
 }
 
-/// Keeps the sockets of the listeners and hands them to whoever asks, until `stop` completes. The
-/// sockets stay open in the processes that have taken them.
+/// Keeps the sockets of the listeners and hands them to whoever asks, until `stop` completes; and then for as
+/// long as an edge accepts on them and there is no successor, up to 8 s, or until `stop` completes once more.
+/// The sockets stay open in the processes that have taken them.
 ///
 /// # Errors
 /// If an address cannot be bound, or the unix socket not be made.
-pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), SocketsError> {
+pub async fn run(config: &Config, stop: impl AsyncFn()) -> Result<(), SocketsError> {
     let path = &config.sockets.path;
     let inherited = inherit(path);
     // Nobody knows here whether there will be a certificate.
     let sockets = complete(&config.listeners(true), config.runtime.threads(), inherited)?;
-    let publish = publish(path);
-    let door = publish.map_err(|source| SocketsError::Path { path: path.clone(), source })?;
+    let published = publish(path).and_then(|door| Ok((door, inode(path)?)));
+    let (door, own) =
+        published.map_err(|source| SocketsError::Path { path: path.clone(), source })?;
     info!(path = %path.display(), sockets = sockets.len(), "the sockets can be taken");
+    let staying = Arc::new(Semaphore::new(GUESTS));
     tokio::select! {
-        () = welcome(door, Arc::new(sockets)) => {}
-        () = stop => {}
+        () = welcome(door, Arc::new(sockets), Arc::clone(&staying)) => {}
+        () = async {
+            stop().await;
+            info!("waiting for a successor or the edges' end; a second signal ends this at once");
+            tokio::select! {
+                () = succession(path, own) => {}
+                // On a node that is drained nobody comes, and clients are not to wait for nobody.
+                _ = staying.acquire_many(ALL_GUESTS) => {}
+                () = sleep(SUCCESSION) => {}
+                () = stop() => {}
+            }
+        } => {}
     }
     // The name stays: it may be a successor's by now, and without anybody behind it means nothing.
     Ok(())
@@ -107,7 +129,7 @@ pub fn healthcheck(path: &Path) -> Result<String, SocketsError> {
 /// The sockets of a predecessor that runs; none if there is none.
 fn inherit(path: &Path) -> Vec<Held> {
     match handover::take(path) {
-        Ok(sockets) => sockets,
+        Ok((sockets, _)) => sockets,
         Err(HandoverError::Nobody(error)) => {
             debug!(%error, "there is nobody to inherit from");
             Vec::new()
@@ -157,6 +179,17 @@ fn bind(name: &str, address: SocketAddr, count: usize) -> io::Result<Vec<Held>> 
     listener::reserve(address, count)?.into_iter().map(held).collect()
 }
 
+/// Completes when somebody else has published sockets at this path.
+async fn succession(path: &Path, own: u64) {
+    while inode(path).is_ok_and(|now| now == own) {
+        sleep(LOOK).await;
+    }
+}
+
+fn inode(path: &Path) -> io::Result<u64> {
+    Ok(fs::symlink_metadata(path)?.ino())
+}
+
 /// A unix socket under this name, which at no moment is nobody's.
 fn publish(path: &Path) -> io::Result<UnixListener> {
     let directory = path.parent().unwrap_or(Path::new("."));
@@ -174,20 +207,25 @@ fn publish(path: &Path) -> io::Result<UnixListener> {
     published
 }
 
-async fn welcome(door: UnixListener, sockets: Arc<Vec<Held>>) {
+async fn welcome(door: UnixListener, sockets: Arc<Vec<Held>>, staying: Arc<Semaphore>) {
     let seats = Arc::new(Semaphore::new(GUESTS));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
         match door.accept().await {
             Ok((guest, _)) => {
-                let sockets = Arc::clone(&sockets);
+                let (sockets, staying) = (Arc::clone(&sockets), Arc::clone(&staying));
                 tokio::spawn(async move {
                     let served = timeout(PATIENCE, serve(guest, &sockets)).await;
+                    drop(seat);
                     match served.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                        Ok(wanted) => debug!(?wanted, "handed over"),
+                        Ok((wanted, guest)) => {
+                            debug!(?wanted, "handed over");
+                            // One too many is served as well; only its leave is not waited for.
+                            let Ok(_stays) = staying.try_acquire() else { return };
+                            left(guest).await;
+                        }
                         Err(error) => debug!(%error, "nothing was handed over"),
                     }
-                    drop(seat);
                 });
             }
             Err(error) => {
@@ -200,7 +238,7 @@ async fn welcome(door: UnixListener, sockets: Arc<Vec<Held>>) {
 
 /// Reads what a guest wants, which comes in one piece, and gives it. All of it fits into the guest's
 /// buffer: one that does not read is not waited for.
-async fn serve(mut guest: UnixStream, sockets: &[Held]) -> io::Result<Wanted> {
+async fn serve(mut guest: UnixStream, sockets: &[Held]) -> io::Result<(Wanted, UnixStream)> {
     let mut line = [0; LONGEST_LINE];
     let length = guest.read(&mut line).await?;
     let wanted = line.get(..length).and_then(Wanted::read);
@@ -210,5 +248,11 @@ async fn serve(mut guest: UnixStream, sockets: &[Held]) -> io::Result<Wanted> {
         Wanted::Sockets => handover::give(&guest, sockets)?,
         Wanted::List => handover::give_list(&guest, sockets)?,
     }
-    Ok(wanted)
+    Ok((wanted, UnixStream::from_std(guest)?))
+}
+
+/// Completes when a guest has closed its connection, which one that accepts does not before it ends.
+async fn left(mut guest: UnixStream) {
+    // It has nothing more to say.
+    let _ = guest.read(&mut [0]).await;
 }

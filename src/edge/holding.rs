@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::binding::complain_of_missing;
 use super::intake::Intake;
 use crate::config;
-use crate::handover::{self, HandoverError, Held};
+use crate::handover::{self, HandoverError, Held, Stay};
 
 /// How often it is looked whether there is another unix socket under the name.
 const POLL: Duration = Duration::from_millis(200);
@@ -29,6 +29,8 @@ pub(super) struct Holder {
     path: PathBuf,
     /// The unix socket that has been asked.
     asked: Option<Mark>,
+    /// With whom this edge stays connected, for as long as it accepts.
+    stay: Option<Stay>,
     /// The sockets that were given.
     known: HashSet<u64>,
     /// Whether it has been said that asking fails.
@@ -39,7 +41,7 @@ impl Holder {
     /// Whoever is behind this path.
     pub(super) fn at(path: &Path) -> Self {
         let (path, known) = (path.to_owned(), HashSet::new());
-        Self { path, asked: None, known, complained: false }
+        Self { path, asked: None, stay: None, known, complained: false }
     }
 
     fn mark(&self) -> Option<Mark> {
@@ -56,8 +58,8 @@ impl Holder {
     pub(super) fn ask(&mut self) -> Option<Vec<Held>> {
         let mark = self.mark()?;
         match handover::take(&self.path) {
-            Ok(held) => {
-                (self.asked, self.complained) = (Some(mark), false);
+            Ok((held, stay)) => {
+                (self.asked, self.stay, self.complained) = (Some(mark), Some(stay), false);
                 info!(path = %self.path.display(), sockets = held.len(), "took sockets");
                 Some(held)
             }
@@ -95,7 +97,7 @@ pub(super) struct Following {
 }
 
 impl Following {
-    /// Ends never.
+    /// Ends never. What was handed out counts as accepted on until this is dropped.
     pub(super) async fn run(self) {
         let Self { mut holder, intake, listeners } = self;
         let mut ticks = interval(POLL);
@@ -119,7 +121,7 @@ impl Following {
 /// The sockets that somebody at this path has now, so that who waits in them will be served.
 pub(super) async fn held_at(path: PathBuf) -> HashSet<u64> {
     let inodes = move || {
-        let held = handover::take(&path).unwrap_or_default();
+        let held = handover::take(&path).map_or_else(|_| Vec::new(), |(held, _)| held);
         held.iter().filter_map(|it| it.inode().ok()).collect()
     };
     tokio::task::spawn_blocking(inodes).await.unwrap_or_default()

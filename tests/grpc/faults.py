@@ -23,6 +23,7 @@ tls = true
 max-streams = 10000
 [tls]
 certificates = ["{directory}"]
+client-ca = "{root}"
 """
 # Workflows that run at once.
 AT_ONCE = 20
@@ -163,16 +164,36 @@ async def restarted(program, server, services):
 
 
 async def encrypted(program, services):
-    """TLS up to the edge, clear text behind it."""
+    """TLS up to the edge, clear text behind it; then with certificates of workers as well."""
     with tempfile.TemporaryDirectory() as directory:
         authority = Authority(directory)
         authority.issue("temporal.pem", "temporal.test")
-        listeners = LISTENER.format(directory=authority.served)
-        with Edge(program, services + 'hiveway.listener = "secure"\n', listeners, ("secure",)) as edge:
-            tls = TLSConfig(server_root_ca_cert=authority.root.read_bytes(), domain="temporal.test")
-            sdk = await Sdk().connect(edge.address, tls=tls)
-            async with sdk.worker("encrypted"):
-                took = await sdk.workflows("encrypted", 20, 5)
-            failed = await sdk.failed()
-    print(f"20 workflows with TLS to the edge: {took:.1f} s; failed: {dict(failed)}", flush=True)
+        listeners = LISTENER.format(directory=authority.served, root=authority.root)
+        services += 'hiveway.listener = "secure"\n'
+        trust = {"server_root_ca_cert": authority.root.read_bytes(), "domain": "temporal.test"}
+        worker = authority.person("worker").read_bytes()
+        certificate = {"client_cert": worker, "client_private_key": worker}
+        with Edge(program, services, listeners, ("secure",)) as edge:
+            await by_tls("TLS to the edge", edge, TLSConfig(**trust))
+        with Edge(program, services + 'hiveway.client-auth = "required"\n', listeners, ("secure",)) as edge:
+            await by_tls("TLS and a certificate of the worker", edge, TLSConfig(**trust, **certificate))
+            await refused(edge, TLSConfig(**trust))
+
+
+async def by_tls(what, edge, tls):
+    sdk = await Sdk().connect(edge.address, tls=tls)
+    async with sdk.worker("encrypted"):
+        took = await sdk.workflows("encrypted", 20, 5)
+    failed = await sdk.failed()
+    print(f"20 workflows with {what}: {took:.1f} s; failed: {dict(failed)}", flush=True)
     assert not failed, failed
+
+
+async def refused(edge, tls):
+    """A worker without a certificate reaches nothing."""
+    try:
+        await Sdk().connect(edge.address, tls=tls)
+    except RuntimeError as error:
+        print(f"without a certificate: {error}", flush=True)
+    else:
+        raise AssertionError("a worker without a certificate was let in")

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hiveway::handover;
 use rustix::process::Signal;
@@ -36,6 +36,46 @@ async fn an_edge_is_replaced_while_clients_ask_and_none_of_them_notices() {
     load.goes_on(200).await;
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "of {answered}: {failed:?}");
+}
+
+#[tokio::test]
+async fn a_holder_that_is_asked_to_end_waits_for_its_successor_while_an_edge_accepts() {
+    let origin = Origin::named("shop").await;
+    let place = Place::new(origin.address, "[runtime]\nworkers = 1");
+    let (mut holder, address) = place.holder("2").await;
+    let (mut edge, _) = place.edge(&[]).await;
+    holder.send(Signal::TERM);
+    holder.says("waiting for a successor").await;
+    let (next, same) = place.holder("2").await;
+    assert_eq!(same, address);
+    assert!(next.says("held").await.contains("\"inherited\":2,\"bound\":0"));
+    assert!(holder.ended().await.success());
+    // The edge has found it, and is the only one that stays.
+    let took = || edge.log().iter().filter(|line| line.contains("took sockets")).count();
+    eventually("the edge has asked the successor", || took() == 2).await;
+    holder = next;
+    holder.send(Signal::TERM);
+    holder.says("waiting for a successor").await;
+    answered(address, 10).await;
+    let asked = Instant::now();
+    edge.send(Signal::TERM);
+    assert!(holder.ended().await.success());
+    assert!(edge.ended().await.success());
+    assert!(asked.elapsed() < Duration::from_secs(5), "nobody comes: {:?}", asked.elapsed());
+    assert!(TcpStream::connect(address).await.is_err(), "nobody waits for nobody");
+}
+
+#[tokio::test]
+async fn a_holder_that_is_asked_to_end_and_has_no_edge_waits_for_nobody() {
+    let origin = Origin::named("shop").await;
+    let place = Place::new(origin.address, "[runtime]\nworkers = 1");
+    let (mut holder, _) = place.holder("1").await;
+    let (edge, _) = place.edge(&[]).await;
+    edge.stop().await;
+    let asked = Instant::now();
+    holder.send(Signal::TERM);
+    assert!(holder.ended().await.success());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -131,7 +171,7 @@ async fn guests_who_say_nothing_or_nonsense_keep_nobody_waiting() {
         (0..20).flat_map(|_| [guest(b""), guest(b"GET / HTTP/1.1\r\n\r\n")]).collect();
     let path = place.door();
     let taken = tokio::task::spawn_blocking(move || handover::take(&path)).await.unwrap().unwrap();
-    assert_eq!(taken.len(), 1);
+    assert_eq!(taken.0.len(), 1);
     for mut guest in guests {
         guest.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
         // Closed, and nothing told.
