@@ -17,7 +17,7 @@ use crate::balance::slow_start::SlowStart;
 use crate::health::State;
 use crate::spec::Balance;
 use crate::timestamp::Timestamp;
-use crate::upstream::{Endpoint, EndpointId};
+use crate::upstream::{Endpoint, EndpointId, silence};
 
 /// How good an endpoint is at this moment. The best tier that has anyone takes the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +78,11 @@ impl<'s> Search<'s> {
 
     /// How much an endpoint has to do.
     fn load(&self, endpoint: &Endpoint) -> usize {
-        if self.calls { endpoint.young_calls(self.now) } else { endpoint.in_flight() }
+        if self.calls {
+            return endpoint.young_calls(self.now);
+        }
+        let silence = if endpoint.silence.is_kept(self.now) { silence::WEIGHT } else { 0 };
+        endpoint.in_flight().saturating_add(silence)
     }
 
     /// Whether an endpoint has room for one more request.

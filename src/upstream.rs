@@ -5,6 +5,7 @@
 
 mod guards;
 pub mod load;
+pub mod silence;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,6 +23,7 @@ use crate::retry::RetryBudget;
 use crate::spec::{Eject, Protocol, UpstreamTls};
 use crate::timestamp::Timestamp;
 use crate::upstream::load::{Methods, Rpc, YoungCalls};
+use crate::upstream::silence::Silence;
 
 pub use self::guards::{InFlight, Probation, Taken};
 
@@ -246,6 +248,8 @@ pub struct Endpoint {
     in_flight: AtomicUsize,
     /// Those of gRPC that were sent lately and are no long polls, which it compares instead where there are any.
     young_calls: YoungCalls,
+    /// Whether it has just stopped answering.
+    pub silence: Silence,
     /// Requests that have waited for it and have no connection yet.
     pub entering: AtomicUsize,
     /// Connections to it that wait for a request, on all cores.
@@ -272,6 +276,7 @@ impl Endpoint {
             in_flight: AtomicUsize::new(0),
             entering: AtomicUsize::new(0),
             young_calls: YoungCalls::default(),
+            silence: Silence::default(),
             idle_connections: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             counters: PerCore::new(cores),

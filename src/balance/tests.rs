@@ -183,3 +183,26 @@ proptest! {
         prop_assert!(pick(&endpoints, &search, || 3, &mut rng).is_none());
     }
 }
+
+#[test]
+fn who_has_just_stopped_answering_is_passed_over_until_others_have_more_to_do() {
+    let endpoints = endpoints("hh");
+    let [dead, other] = &endpoints[..] else { panic!("two endpoints") };
+    let _swallowed = dead.start_request();
+    dead.silence.asked(Timestamp::from_micros(NOW.as_micros() - 150_000));
+    let mut rng = fastrand::Rng::with_seed(7);
+    for balance in [Balance::LeastRequest, Balance::Hash(HashBy::ClientIp)] {
+        let mut in_flight = Vec::new();
+        let mut goes_to_other = || {
+            let search = Search::by(&balance, NOW);
+            let mut picked = |_| pick(&endpoints, &search, || 0, &mut rng).unwrap().id == other.id;
+            (0..100).all(&mut picked)
+        };
+        for _ in 0..3 {
+            assert!(goes_to_other(), "{} in flight", in_flight.len());
+            in_flight.push(other.start_request());
+        }
+        in_flight.push(other.start_request());
+        assert!(!goes_to_other());
+    }
+}

@@ -229,11 +229,11 @@ impl Core {
             }
             let trial = Trial::begin(self, route, &endpoint, outgoing.rpc, started);
             let sent = self.send(route, connection, outgoing, deadline, call).await;
-            trial.over();
+            let now = trial.over(sent.is_ok());
             match sent {
                 Ok((head, lease)) => {
                     let status = head.status;
-                    let took = self.note_head(route, &endpoint, outgoing.rpc, started);
+                    let took = self.note_head(route, &endpoint, outgoing.rpc, started, now);
                     if let Some(entry) = &mut entry {
                         entry.answered(took);
                     }

@@ -130,25 +130,34 @@ pub struct Trial<'t> {
 
 impl<'t> Trial<'t> {
     /// A try on this endpoint.
-    pub const fn begin(
+    pub fn begin(
         core: &'t Core,
         route: &'t Route,
         endpoint: &'t Endpoint,
         rpc: Option<Rpc>,
         sent: Timestamp,
     ) -> Self {
+        endpoint.silence.asked(sent);
         Self { core, route, endpoint, rpc, sent, over: false }
     }
 
-    /// It has an outcome, which is told elsewhere.
-    pub fn over(mut self) {
+    /// It has an outcome now, which is told elsewhere: an answer, or none. What time it is.
+    pub fn over(mut self, is_answered: bool) -> Timestamp {
+        let now = clock::now();
         self.over = true;
+        if is_answered {
+            self.endpoint.silence.answered(now);
+        } else {
+            self.endpoint.silence.given_up();
+        }
+        now
     }
 }
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
         if !self.over {
+            self.endpoint.silence.given_up();
             learn(self.route, self.rpc, clock::now().since(self.sent));
             self.core.note(self.route, self.endpoint, Verdict::CLIENT, self.sent);
         }
@@ -194,15 +203,16 @@ impl Core {
         self.note(route, endpoint, Verdict::of_failure(failure), sent);
     }
 
-    /// Counts how long the replica took for a response head, and says so.
+    /// Counts how long the replica took for a response head that has come now, and says so.
     pub fn note_head(
         &self,
         route: &Route,
         endpoint: &Endpoint,
         rpc: Option<Rpc>,
         started: Timestamp,
+        now: Timestamp,
     ) -> Duration {
-        let took = clock::now().since(started);
+        let took = now.since(started);
         learn(route, rpc, took);
         measure(route, endpoint, started, took);
         endpoint.counters.of(self.index).response.observe(took);

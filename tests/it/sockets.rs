@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hiveway::handover;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::support::program::{Load, Place, Program, ask};
 use crate::support::{Origin, eventually, soon};
