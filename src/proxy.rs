@@ -60,6 +60,7 @@ use crate::proxy::exchange::{Answer, Outgoing};
 use crate::proxy::headers::ClientSide;
 use crate::proxy::pool::Pools;
 use crate::proxy::relay::Forwarded;
+use crate::proxy::streams::Line;
 use crate::proxy::upload::Upload;
 use crate::routing::{Head, path};
 use crate::snapshot::{Route, Snapshot};
@@ -198,6 +199,8 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// The time limit of an HTTP/1 connection's one request; requests of HTTP/2 have one each.
     pub deadline: Option<Deadline>,
+    /// The requests of an HTTP/2 connection that have not begun.
+    pub line: Line,
 }
 
 impl Client {
@@ -212,8 +215,10 @@ impl Client {
         if asked.grpc {
             account.calls_grpc();
         }
+        let in_line = self.join_line();
         async move {
             let deadline = self.deadline();
+            in_line.turn().await;
             let (mut response, mut account) =
                 match self.forward(request, &mut account, &deadline).await {
                     Ok(Forwarded::Streamed(response)) => (response, account),

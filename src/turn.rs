@@ -26,6 +26,8 @@ pub struct Turn {
 /// no reason for others to end late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Begin, as one of many requests that came together.
+    Begin,
     /// Go on with what is large.
     Bulk,
     /// End because time is over.
@@ -35,6 +37,7 @@ pub enum Kind {
 /// Of one core.
 #[derive(Debug, Default)]
 struct Queues {
+    begins: Arc<Queue>,
     bulk: Arc<Queue>,
     ends: Arc<Queue>,
 }
@@ -91,6 +94,16 @@ impl Turn {
     }
 }
 
+impl Kind {
+    /// How many have a turn at once. What begins is small, and a turn of all others may cost as much.
+    const fn at_once(self) -> usize {
+        match self {
+            Self::Begin => 4,
+            Self::Bulk | Self::End => 1,
+        }
+    }
+}
+
 /// Wakes that task once those of its kind before it have had their turn.
 ///
 /// # Panics
@@ -101,6 +114,8 @@ pub fn wake_in_turn(kind: Kind, waker: Waker) {
         tokio::spawn(async move {
             while let Some(next) = queue.pop() {
                 next.wake();
+                let others = std::iter::from_fn(|| queue.pop_more());
+                others.take(kind.at_once().saturating_sub(1)).for_each(Waker::wake);
                 // The runtime lets everybody else have a turn, and looks at its sockets, before it goes on.
                 yield_now().await;
             }
@@ -111,6 +126,7 @@ pub fn wake_in_turn(kind: Kind, waker: Waker) {
 impl Queues {
     fn of(&self, kind: Kind) -> &Arc<Queue> {
         match kind {
+            Kind::Begin => &self.begins,
             Kind::Bulk => &self.bulk,
             Kind::End => &self.ends,
         }
@@ -126,6 +142,7 @@ impl Queue {
         begins
     }
 
+    /// The next one; if there is none, nobody sees to it any longer.
     fn pop(&self) -> Option<Waker> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let next = waiting.as_mut().and_then(VecDeque::pop_front);
@@ -133,6 +150,11 @@ impl Queue {
             *waiting = None;
         }
         next
+    }
+
+    /// The next one, if there is one.
+    fn pop_more(&self) -> Option<Waker> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop_front()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::proxy::body::Body;
 use crate::proxy::credential::Credential;
 use crate::proxy::error::ProxyError;
 use crate::proxy::headers::ClientSide;
-use crate::proxy::streams::Streams;
+use crate::proxy::streams::{Line, Streams};
 use crate::proxy::{Client, Core};
 use crate::tls::{self, TlsStream};
 
@@ -109,7 +109,8 @@ async fn serve_http<S: Stream>(
 ) {
     let deadline = (!http2).then(|| core.deadlines.add());
     let listener = options.index;
-    let client = Client { core, listener, side, activity, deadline };
+    let line = Line::default();
+    let client = Client { core, listener, side, activity, deadline, line };
     if http2 {
         serve_http2(Arc::new(client), stream, options).await;
     } else {

@@ -78,6 +78,7 @@ impl Core {
         let borrow = if repeatable { Borrow::Sparingly } else { Borrow::Never };
         let picked = Self::pick(route, wish, tried, !repeatable, now);
         if let Some(Picked { endpoint, .. }) = &picked
+            && !wants_new(route, endpoint, wish, tried)
             && let Some(connection) = self.pooled(route, endpoint, wish, borrow, now)
             && let Some(picked) = picked
         {
@@ -174,7 +175,9 @@ impl Core {
             }
             let may_borrow = repeatable && is_full(route, &picked.endpoint);
             let borrow = if may_borrow { Borrow::Freely } else { Borrow::Never };
-            if let Some(connection) = self.pooled(route, &picked.endpoint, wish, borrow, now) {
+            if !wants_new(route, &picked.endpoint, wish, tried)
+                && let Some(connection) = self.pooled(route, &picked.endpoint, wish, borrow, now)
+            {
                 return Ok(picked.with(connection));
             }
             let near_its_end = |at: &Endpoint| at.health.is_about_to_end(clock::now());
@@ -312,6 +315,14 @@ fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timest
     let room = policy.limits.connections.map(|most| most.saturating_mul(streams(&route.upstream)));
     let (balance, slow_start, calls) = (&policy.balance, policy.slow_start, protocol.is_grpc());
     Search { balance, calls, wish, slow_start, room, tried, once: false, now }
+}
+
+/// Whether a request that has been there before does not do with a connection of the pool: a process that
+/// dies closes them one after the other, and only a new one proves that it is there.
+fn wants_new(route: &Route, endpoint: &Endpoint, wish: Wish, tried: &[EndpointId]) -> bool {
+    tried.contains(&endpoint.id)
+        && !shares_connections(route.upstream.key.protocol, endpoint, wish.upgrades)
+        && !is_full(route, endpoint)
 }
 
 /// Whether no further connection may be made to an endpoint.

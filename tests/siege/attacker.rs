@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::frames::{self, GOAWAY, RST_STREAM};
 
@@ -109,6 +109,11 @@ async fn listen(mut reader: OwnedReadHalf, one_stream: bool, said: &mut String) 
     }
 }
 
+/// How many attackers come in a second, one in each connection. `slowhttptest` opens 50.
+pub(crate) const ARRIVING: u32 = 1000;
+/// In one go.
+const TOGETHER: usize = 20;
+
 /// So many attackers at a time. Each who is cut off comes back, until it is `over`; each comes once.
 pub(crate) async fn attackers<A>(
     count: usize,
@@ -118,7 +123,21 @@ pub(crate) async fn attackers<A>(
 where
     A: Future<Output = io::Result<End>> + 'static,
 {
+    arriving(ARRIVING, count, over, attack).await
+}
+
+/// The same, so many in a second.
+pub(crate) async fn arriving<A>(
+    per_second: u32,
+    count: usize,
+    over: Instant,
+    attack: impl Fn(usize) -> A + Copy + 'static,
+) -> Vec<End>
+where
+    A: Future<Output = io::Result<End>> + 'static,
+{
     let mut under_way = JoinSet::new();
+    let begun = Instant::now();
     for number in 0..count {
         under_way.spawn_local(async move {
             let mut ends = Vec::new();
@@ -133,9 +152,9 @@ where
                 sleep(ROUND_TRIPS).await;
             }
         });
-        // The kernel's queue of new connections is not what is attacked.
-        if number % 50 == 49 {
-            sleep(Duration::from_millis(15)).await;
+        if number % TOGETHER == TOGETHER - 1 {
+            let come = u32::try_from(number + 1).unwrap();
+            sleep_until(begun + Duration::from_secs(1) * come / per_second).await;
         }
     }
     under_way.join_all().await.into_iter().flatten().collect()

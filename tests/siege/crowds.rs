@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Instant;
 
-use crate::attacker::{Attacker, attackers};
+use crate::attacker::{ARRIVING, Attacker, arriving, attackers};
 use crate::frames::HELLO;
 use crate::others::{EVERY_WAY, Way};
 use crate::siege::{Bounds, Holding, Siege};
@@ -27,11 +27,11 @@ fn connections_that_do_nothing() {
     let count = files().saturating_sub(1000).min(10_000);
     assert!(count >= 3000, "too few files for a crowd: run `ulimit -n \"$(ulimit -Hn)\"` before");
     let name: &str = format!("{count} idle connections").leak();
-    let siege = Siege::with(name, "connections = 11000\nkeepalive-idle = \"6s\"", None, EVERY_WAY);
+    let siege = Siege::with(name, "connections = 11000\nkeepalive-idle = \"8s\"", None, EVERY_WAY);
     let edge = siege.edge.web;
-    let holding = Holding { after: Duration::from_millis(3500), lasts: Duration::from_secs(2) };
+    let holding = Holding { after: Duration::from_millis(5500), lasts: Duration::from_secs(2) };
     let toll = siege.attack(Some(holding), async {
-        attackers(count, Instant::now(), move |number| async move {
+        arriving(2 * ARRIVING, count, Instant::now(), move |number| async move {
             let attacker = Attacker::at(edge).await?;
             let greet = async |writer: &mut OwnedWriteHalf| match number % 4 {
                 0 => Ok(()),
@@ -42,7 +42,7 @@ fn connections_that_do_nothing() {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_secs(13), memory: 320, upstream: 0 });
+    toll.is_within(Bounds { gone: Duration::from_secs(16), memory: 320, upstream: 0 });
 }
 
 /// 600 who hold on to what they get, with files for less than half of them.

@@ -44,7 +44,7 @@ fn streams(name: &'static str, one: fn(u32) -> Vec<u8>) {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_secs(4), memory: 64, upstream: 200 });
+    toll.is_within(Bounds { gone: Duration::from_secs(4), memory: 64, upstream: 100 });
 }
 
 #[test]

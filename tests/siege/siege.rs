@@ -27,7 +27,7 @@ const FEW: f64 = 32.0;
 /// How much slower others may be served, at p99.
 const SLOWER: u32 = 3;
 /// What a request may wait anyway where attackers, others, replicas and two edges share two cores.
-const SHARED: Duration = Duration::from_millis(30);
+const SHARED: Duration = Duration::from_millis(15);
 /// CPU that the edge may use for attackers who do nothing but hold on, in cores.
 const HOLDING: f64 = 0.25;
 /// Complaints in its log that no one would call a flood.

@@ -16,10 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two bytes.
 const DRIP: Duration = Duration::from_millis(500);
 /// Who sends or takes less of a body is cut off after this time.
-const IMPATIENT: &str = "body-rate = \"1KiB\"\nbody-grace = \"3s\"";
+const IMPATIENT: &str = "body-rate = \"1KiB\"\nbody-grace = \"4s\"";
 /// When all attackers are there, and none is due to go yet.
 const HOLDING: Holding =
-    Holding { after: Duration::from_millis(1500), lasts: Duration::from_secs(1) };
+    Holding { after: Duration::from_millis(2200), lasts: Duration::from_secs(1) };
 
 /// They come once, or again and again.
 fn over() -> Instant {
@@ -28,7 +28,7 @@ fn over() -> Instant {
 
 #[test]
 fn heads_that_never_end() {
-    let siege = Siege::of("2000 slow heads", "head-time = \"3s\"");
+    let siege = Siege::of("2000 slow heads", "head-time = \"4s\"");
     let edge = siege.edge.web;
     let toll = siege.attack(Some(HOLDING), async {
         attackers(2000, over(), move |_| async move {
@@ -44,13 +44,13 @@ fn heads_that_never_end() {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_millis(4500), memory: 100, upstream: 0 });
+    toll.is_within(Bounds { gone: Duration::from_millis(5500), memory: 100, upstream: 0 });
 }
 
 #[test]
 fn heads_that_never_end_over_http2() {
     let siege =
-        Siege::of("500 slow heads over HTTP/2", "head-time = \"3s\"\nkeepalive-idle = \"3s\"");
+        Siege::of("500 slow heads over HTTP/2", "head-time = \"4s\"\nkeepalive-idle = \"4s\"");
     let edge = siege.edge.web;
     let toll = siege.attack(Some(HOLDING), async {
         attackers(500, over(), move |_| async move {
@@ -95,7 +95,7 @@ fn bodies_that_never_end() {
         })
         .await
     });
-    toll.is_within(Bounds { gone: Duration::from_secs(6), memory: 192, upstream: 1 });
+    toll.is_within(Bounds { gone: Duration::from_secs(7), memory: 192, upstream: 1 });
 }
 
 /// 1,000 who ask for what is large and read none of it.
@@ -105,12 +105,12 @@ fn never_read(name: &'static str, request: &'static [u8]) {
     let toll = siege.attack(Some(HOLDING), async {
         attackers(1000, over(), move |_| async move {
             let attacker = Attacker::at(edge).await?;
-            Ok(attacker.without_reading(request, Duration::from_secs(7)).await)
+            Ok(attacker.without_reading(request, Duration::from_secs(8)).await)
         })
         .await
     });
     toll.is_within_as_the_edge_tells(Bounds {
-        gone: Duration::from_secs(6),
+        gone: Duration::from_secs(7),
         memory: 320,
         upstream: 1,
     });

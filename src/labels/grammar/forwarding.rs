@@ -50,7 +50,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "balance",
             "`least-request` `round-robin` `ewma` `hash:client-ip` `hash:header:<name>` `hash:cookie:<name>`",
             "`least-request`",
-            "how a replica is chosen: of two the one with fewer requests in flight, or (`ewma`) with less of them times its response time; in turns; or by a hash, which stays with a replica while that has at most a quarter more to do than its share",
+            "how a replica is chosen: of two the one with fewer requests in flight (two more count for one that was asked and has answered nobody for 0.1 s), or (`ewma`) with less of them times its response time; in turns; or by a hash, which stays with a replica while that has at most a quarter more to do than its share",
         ],
         |to, it| put(&mut to.route.policy.balance, label_value::balance(it.text)),
     ),

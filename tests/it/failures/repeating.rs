@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use crate::support::{Ingress, Origin, Wire, check, eventually, get, send, service};
 
@@ -36,6 +37,28 @@ async fn a_get_whose_connection_is_reset_goes_to_another_replica() {
     let mut seen = good.requests();
     seen.dedup();
     assert_eq!(seen.len(), 30, "each went to the good one once");
+}
+
+#[tokio::test]
+async fn a_get_goes_again_to_the_only_replica_on_a_new_connection() {
+    // As a process that dies leaves them: connections that have been used take no further request.
+    let origin = Origin::scripted(|mut wire| async move {
+        if wire.next_head().await.is_some() {
+            // So that each of those who ask together has a connection of its own.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+        if wire.next_head().await.is_some() {
+            wire.reset();
+        }
+    })
+    .await;
+    let ingress = Ingress::before(origin.address).await;
+    let all = (0..8).map(|_| check(&ingress, "a", "/", "200 ok"));
+    futures_util::future::join_all(all).await;
+    assert_eq!(origin.open(), 8);
+    check(&ingress, "a", "/", "200 ok").await;
+    assert_eq!(origin.accepted(), 9);
 }
 
 #[tokio::test]
