@@ -75,7 +75,7 @@ impl Core {
         repeatable: bool,
     ) -> Result<Connected, ProxyError> {
         let now = clock::now();
-        let borrow = if repeatable { Borrow::Sparingly } else { Borrow::Never };
+        let borrow = if repeatable { Borrow::Sparingly } else { Borrow::NotEvenOld };
         let picked = Self::pick(route, wish, tried, !repeatable, now);
         if let Some(Picked { endpoint, .. }) = &picked
             && !wants_new(route, endpoint, wish, tried)
@@ -173,8 +173,11 @@ impl Core {
                 crowd::stand_back(route).await?;
                 continue;
             }
-            let may_borrow = repeatable && is_full(route, &picked.endpoint);
-            let borrow = if may_borrow { Borrow::Freely } else { Borrow::Never };
+            let borrow = match (repeatable, is_full(route, &picked.endpoint)) {
+                (true, true) => Borrow::Freely,
+                (true, false) | (false, true) => Borrow::Never,
+                (false, false) => Borrow::NotEvenOld,
+            };
             if !wants_new(route, &picked.endpoint, wish, tried)
                 && let Some(connection) = self.pooled(route, &picked.endpoint, wish, borrow, now)
             {

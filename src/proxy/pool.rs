@@ -52,6 +52,9 @@ pub enum Connection {
 /// Whether another core's connection will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Borrow {
+    /// No, and its own only if it was in use a moment ago. For what cannot be sent twice: a replica that
+    /// stands still for a while closes first what it believes to be idle, and reads afterwards.
+    NotEvenOld,
     /// No.
     Never,
     /// Yes, but a core that goes on borrowing is better off with one of its own.
@@ -201,6 +204,11 @@ impl Idle {
     fn is_over(&mut self, now: Timestamp) -> bool {
         self.expires <= now || self.connection.is_spoiled()
     }
+
+    /// Whether two thirds of its time are still to come.
+    fn is_recent(&self, now: Timestamp) -> bool {
+        now.since(self.since) < self.expires.since(self.since) / 3
+    }
 }
 
 impl Pools {
@@ -239,7 +247,7 @@ impl Pools {
         let others = self.shards.iter().enumerate().filter(|(other, _)| *other != core);
         others
             .filter_map(|(_, shard)| shard.try_lock().ok())
-            .find_map(|mut shard| shard.http1.get_mut(&endpoint)?.take(now))
+            .find_map(|mut shard| shard.http1.get_mut(&endpoint)?.take(now, false))
     }
 
     /// Closes a connection that is idle on another core, so that this one may make its own.
@@ -364,24 +372,25 @@ impl Shard {
         now: Timestamp,
     ) -> Result<Box<Http1>, MayBorrow> {
         let kept = self.http1.entry(endpoint).or_default();
-        if let Some(own) = kept.take(now) {
+        if let Some(own) = kept.take(now, borrow == Borrow::NotEvenOld) {
             kept.borrowed = 0;
             return Ok(own);
         }
-        let is_enough = borrow == Borrow::Sparingly && kept.borrowed >= MOST_BORROWED;
-        if borrow == Borrow::Never || is_enough {
-            kept.borrowed = 0;
-            return Err(MayBorrow(false));
-        }
-        kept.borrowed = kept.borrowed.saturating_add(1);
-        Err(MayBorrow(true))
+        let may_borrow = match borrow {
+            Borrow::NotEvenOld | Borrow::Never => false,
+            Borrow::Sparingly => kept.borrowed < MOST_BORROWED,
+            Borrow::Freely => true,
+        };
+        kept.borrowed = if may_borrow { kept.borrowed.saturating_add(1) } else { 0 };
+        Err(MayBorrow(may_borrow))
     }
 }
 
 impl Kept {
     /// The newest connection that can take a request now. What is over is left for the next sweep.
-    fn take(&mut self, now: Timestamp) -> Option<Box<Http1>> {
-        let at = self.idle.iter_mut().rposition(|idle| !idle.is_over(now))?;
+    fn take(&mut self, now: Timestamp, recent: bool) -> Option<Box<Http1>> {
+        let suits = |idle: &mut Idle| (!recent || idle.is_recent(now)) && !idle.is_over(now);
+        let at = self.idle.iter_mut().rposition(suits)?;
         Some(self.idle.remove(at).connection)
     }
 }

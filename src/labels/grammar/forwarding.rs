@@ -129,7 +129,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "keepalive.idle",
             "duration",
             "1500ms for HTTP/1, 5m for HTTP/2",
-            "unused connections to replicas close after this",
+            "unused connections to replicas close after this; what cannot be repeated takes none that was idle for a third of it",
         ],
         |to, it| put(&mut to.route.policy.keepalive.idle, value::duration(it.text).map(Some)),
     ),

@@ -90,6 +90,28 @@ async fn a_request_is_not_lost_to_a_connection_that_was_closed_before() {
 }
 
 #[tokio::test]
+async fn a_request_that_cannot_be_repeated_has_no_connection_that_was_idle_for_long() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let labels = "hiveway.keepalive.idle=3s";
+    let ingress = Ingress::start([service("shop", labels, &[origin.address])]).await;
+    let mut client = Wire::to(ingress.address).await;
+    let mut accepted_after = async |request: &str, idle: u64| {
+        tokio::time::sleep(Duration::from_millis(idle)).await;
+        client.write(request).await;
+        assert_eq!(client.reply().await.to_string(), "200 ok");
+        origin.accepted()
+    };
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    // A third of the time is long.
+    assert_eq!(accepted_after(get, 0).await, 1);
+    assert_eq!(accepted_after(post, 0).await, 1);
+    assert_eq!(accepted_after(get, 1100).await, 1);
+    assert_eq!(accepted_after(post, 0).await, 1);
+    assert_eq!(accepted_after(post, 1100).await, 2);
+}
+
+#[tokio::test]
 async fn a_connection_that_is_closed_as_idle_with_408_costs_no_get() {
     let origin = Origin::scripted(|mut wire| async move {
         if wire.next_head().await.is_some() {
