@@ -25,8 +25,7 @@ use crate::handover::{self, Described, HandoverError, Held, LONGEST_LINE, PATIEN
 use crate::listener::{self, PAUSE_AFTER_ERROR};
 
 /// Who may ask at once; there are a few edges on a node and somebody's mistake.
-const GUESTS: usize = 64;
-const ALL_GUESTS: u32 = 64;
+const GUESTS: u16 = 64;
 
 /// What one that is asked to end waits for a successor at most: less than the 10 s that Docker gives by
 /// default. A manager that has lost sight of a node has all tasks on it replaced at once, and the old ones
@@ -92,7 +91,7 @@ pub async fn run(config: &Config, stop: impl AsyncFn()) -> Result<(), SocketsErr
     let (door, own) =
         published.map_err(|source| SocketsError::Path { path: path.clone(), source })?;
     info!(path = %path.display(), sockets = sockets.len(), "the sockets can be taken");
-    let staying = Arc::new(Semaphore::new(GUESTS));
+    let staying = Arc::new(Semaphore::new(GUESTS.into()));
     tokio::select! {
         () = welcome(door, Arc::new(sockets), Arc::clone(&staying)) => {}
         () = async {
@@ -101,7 +100,7 @@ pub async fn run(config: &Config, stop: impl AsyncFn()) -> Result<(), SocketsErr
             tokio::select! {
                 () = succession(path, own) => {}
                 // On a node that is drained nobody comes, and clients are not to wait for nobody.
-                _ = staying.acquire_many(ALL_GUESTS) => {}
+                _ = staying.acquire_many(GUESTS.into()) => {}
                 () = sleep(SUCCESSION) => {}
                 () = stop() => {}
             }
@@ -208,7 +207,7 @@ fn publish(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn welcome(door: UnixListener, sockets: Arc<Vec<Held>>, staying: Arc<Semaphore>) {
-    let seats = Arc::new(Semaphore::new(GUESTS));
+    let seats = Arc::new(Semaphore::new(GUESTS.into()));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
         match door.accept().await {

@@ -20,7 +20,7 @@ use crate::proxy::connect::crowd::{Entering, Waiting};
 use crate::proxy::dial::{DialError, RACE_AFTER};
 use crate::proxy::error::ProxyError;
 use crate::proxy::making::{Terms, shares_connections, streams};
-use crate::proxy::pool::{Borrow, Connection};
+use crate::proxy::pool::{Connection, Which};
 use crate::snapshot::Route;
 use crate::timestamp::Timestamp;
 use crate::upstream::{Endpoint, EndpointId, Probation};
@@ -75,11 +75,11 @@ impl Core {
         repeatable: bool,
     ) -> Result<Connected, ProxyError> {
         let now = clock::now();
-        let borrow = if repeatable { Borrow::Sparingly } else { Borrow::NotEvenOld };
+        let which = if repeatable { Which::OthersSparingly } else { Which::OwnRecent };
         let picked = Self::pick(route, wish, tried, !repeatable, now);
         if let Some(Picked { endpoint, .. }) = &picked
             && !wants_new(route, endpoint, wish, tried)
-            && let Some(connection) = self.pooled(route, endpoint, wish, borrow, now)
+            && let Some(connection) = self.pooled(route, endpoint, wish, which, now)
             && let Some(picked) = picked
         {
             return Ok(picked.with(connection));
@@ -133,11 +133,11 @@ impl Core {
         route: &Route,
         endpoint: &Arc<Endpoint>,
         wish: Wish,
-        borrow: Borrow,
+        which: Which,
         now: Timestamp,
     ) -> Option<Connection> {
         if !shares_connections(route.upstream.key.protocol, endpoint, wish.upgrades) {
-            let pooled = self.pools.check_out(self.index, endpoint, borrow, now);
+            let pooled = self.pools.check_out(self.index, endpoint, which, now);
             return pooled.map(Connection::Http1);
         }
         let (keep, most) = (&route.policy().keepalive, route.policy().limits.connections);
@@ -173,13 +173,13 @@ impl Core {
                 crowd::stand_back(route).await?;
                 continue;
             }
-            let borrow = match (repeatable, is_full(route, &picked.endpoint)) {
-                (true, true) => Borrow::Freely,
-                (true, false) | (false, true) => Borrow::Never,
-                (false, false) => Borrow::NotEvenOld,
+            let which = match (repeatable, is_full(route, &picked.endpoint)) {
+                (true, true) => Which::All,
+                (true, false) | (false, true) => Which::Own,
+                (false, false) => Which::OwnRecent,
             };
             if !wants_new(route, &picked.endpoint, wish, tried)
-                && let Some(connection) = self.pooled(route, &picked.endpoint, wish, borrow, now)
+                && let Some(connection) = self.pooled(route, &picked.endpoint, wish, which, now)
             {
                 return Ok(picked.with(connection));
             }

@@ -49,18 +49,18 @@ pub enum Connection {
     Http2(Arc<Stream>),
 }
 
-/// Whether another core's connection will do.
+/// Which idle connections will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Borrow {
-    /// No, and its own only if it was in use a moment ago. For what cannot be sent twice: a replica that
+pub enum Which {
+    /// The core's own that were in use a moment ago. For what cannot be sent twice: a replica that
     /// stands still for a while closes first what it believes to be idle, and reads afterwards.
-    NotEvenOld,
-    /// No.
-    Never,
-    /// Yes, but a core that goes on borrowing is better off with one of its own.
-    Sparingly,
-    /// Yes: no more may be made.
-    Freely,
+    OwnRecent,
+    /// The core's own.
+    Own,
+    /// Other cores' too, but a core that goes on borrowing is better off with one of its own.
+    OthersSparingly,
+    /// All: no more may be made.
+    All,
 }
 
 /// What the replica says about an HTTP/2 connection. Apart from [`Http2`], which whoever reads the
@@ -226,13 +226,13 @@ impl Pools {
         &self,
         core: usize,
         endpoint: &Endpoint,
-        borrow: Borrow,
+        which: Which,
         now: Timestamp,
     ) -> Option<Box<Http1>> {
         if endpoint.idle_connections.load(Relaxed) == 0 {
             return None;
         }
-        let own = self.shard(core)?.take_own(endpoint.id, borrow, now);
+        let own = self.shard(core)?.take_own(endpoint.id, which, now);
         let connection = match own {
             Ok(own) => own,
             Err(MayBorrow(true)) => self.borrow(core, endpoint.id, now)?,
@@ -368,18 +368,18 @@ impl Shard {
     fn take_own(
         &mut self,
         endpoint: EndpointId,
-        borrow: Borrow,
+        which: Which,
         now: Timestamp,
     ) -> Result<Box<Http1>, MayBorrow> {
         let kept = self.http1.entry(endpoint).or_default();
-        if let Some(own) = kept.take(now, borrow == Borrow::NotEvenOld) {
+        if let Some(own) = kept.take(now, which == Which::OwnRecent) {
             kept.borrowed = 0;
             return Ok(own);
         }
-        let may_borrow = match borrow {
-            Borrow::NotEvenOld | Borrow::Never => false,
-            Borrow::Sparingly => kept.borrowed < MOST_BORROWED,
-            Borrow::Freely => true,
+        let may_borrow = match which {
+            Which::OwnRecent | Which::Own => false,
+            Which::OthersSparingly => kept.borrowed < MOST_BORROWED,
+            Which::All => true,
         };
         kept.borrowed = if may_borrow { kept.borrowed.saturating_add(1) } else { 0 };
         Err(MayBorrow(may_borrow))
