@@ -17,9 +17,10 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
 /// Bytes of control frames that a client may send in a second, whatever else it does.
-const PER_SECOND: u64 = 64 << 10;
-/// What a quiet time can save up: five seconds of it.
-const MOST: u64 = 5 * PER_SECOND;
+const PER_SECOND: u64 = 32 << 10;
+/// What a quiet time can save up. One of many connections that floods is closed after one or two
+/// milliseconds of work.
+const MOST: u64 = PER_SECOND;
 
 /// For a request's head: it may be reprioritised, given more window, and reset.
 const PER_HEAD: u64 = 128;
@@ -160,7 +161,7 @@ impl Allowance {
 
     /// Whether it is worth while to look at the time.
     pub(super) fn is_low(&self) -> bool {
-        self.left < PER_SECOND
+        self.left < MOST / 2
     }
 
     /// Time went by.
