@@ -17,7 +17,7 @@ use crate::balance::slow_start::SlowStart;
 use crate::health::State;
 use crate::spec::Balance;
 use crate::timestamp::Timestamp;
-use crate::upstream::{Endpoint, EndpointId, silence};
+use crate::upstream::{Endpoint, EndpointId};
 
 /// How good an endpoint is at this moment. The best tier that has anyone takes the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,8 +81,7 @@ impl<'s> Search<'s> {
         if self.calls {
             return endpoint.young_calls(self.now);
         }
-        let silence = if endpoint.silence.is_kept(self.now) { silence::WEIGHT } else { 0 };
-        endpoint.in_flight().saturating_add(silence)
+        endpoint.in_flight().saturating_add(endpoint.silence.weight(self.now))
     }
 
     /// Whether an endpoint has room for one more request.
@@ -161,10 +160,10 @@ fn pick_closely<'e>(
         (_, None, Balance::RoundRobin) => turns::choose(candidates(best), turn(), slow_start),
         (_, None, Balance::LeastRequest | Balance::Ewma | Balance::Hash(_)) => {
             // Other cores may have taken the last one's health or room by now.
-            let last = candidates(best).count().checked_sub(1)?;
-            let one = candidates(best).nth(rng.usize(..=last))?;
-            let other = candidates(best).nth(rng.usize(..=last))?;
-            Some(choose(one, other, rng))
+            let Some((one, other)) = two_of(candidates(best).count(), rng) else {
+                return candidates(best).next();
+            };
+            Some(choose(candidates(best).nth(one)?, candidates(best).nth(other)?, rng))
         }
     }
 }
@@ -197,12 +196,17 @@ fn draw_two<'e>(
     endpoints: &'e [Arc<Endpoint>],
     rng: &mut Rng,
 ) -> Option<(&'e Arc<Endpoint>, &'e Arc<Endpoint>)> {
-    let others = endpoints.len().checked_sub(1).filter(|others| *others > 0)?;
-    let first = rng.usize(..endpoints.len());
+    let (one, other) = two_of(endpoints.len(), rng)?;
+    Some((endpoints.get(one)?, endpoints.get(other)?))
+}
+
+/// The places of two different ones among so many, each pair as likely as any other.
+fn two_of(count: usize, rng: &mut Rng) -> Option<(usize, usize)> {
+    let others = count.checked_sub(1).filter(|others| *others > 0)?;
+    let first = rng.usize(..count);
     // One of the others: those from the first one on move up by one.
     let second = rng.usize(..others);
-    let second = if second >= first { second.saturating_add(1) } else { second };
-    Some((endpoints.get(first)?, endpoints.get(second)?))
+    Some((first, if second >= first { second.saturating_add(1) } else { second }))
 }
 
 /// Power of two choices (Mitzenmacher 2001): nearly as even as asking all, and no herd runs to the

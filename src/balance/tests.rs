@@ -13,6 +13,7 @@ use crate::affinity::{Key, Mark};
 use crate::health::checks::Checks;
 use crate::health::ejection::{Failed, Siblings};
 use crate::spec::{Check, Eject, HashBy};
+use crate::upstream::silence;
 
 fn endpoint(name: &str) -> Arc<Endpoint> {
     Arc::new(Endpoint::new("127.0.0.1:1".parse().unwrap(), name, 1))
@@ -189,7 +190,7 @@ fn who_has_just_stopped_answering_is_passed_over_until_others_have_more_to_do() 
     let endpoints = endpoints("hh");
     let [dead, other] = &endpoints[..] else { panic!("two endpoints") };
     let _swallowed = dead.start_request();
-    dead.silence.asked(Timestamp::from_micros(NOW.as_micros() - 150_000));
+    dead.silence.asked(Timestamp::from_micros(NOW.as_micros() - 450_000));
     let mut rng = fastrand::Rng::with_seed(7);
     for balance in [Balance::LeastRequest, Balance::Hash(HashBy::ClientIp)] {
         let mut in_flight = Vec::new();
@@ -198,11 +199,23 @@ fn who_has_just_stopped_answering_is_passed_over_until_others_have_more_to_do() 
             let mut picked = |_| pick(&endpoints, &search, || 0, &mut rng).unwrap().id == other.id;
             (0..100).all(&mut picked)
         };
-        for _ in 0..3 {
+        for _ in 0..=silence::MOST {
             assert!(goes_to_other(), "{} in flight", in_flight.len());
             in_flight.push(other.start_request());
         }
         in_flight.push(other.start_request());
         assert!(!goes_to_other());
+    }
+}
+
+#[test]
+fn two_are_compared_also_where_a_third_drains() {
+    let endpoints = endpoints("dhh");
+    let [_, busy, idle] = &endpoints[..] else { panic!("three endpoints") };
+    let _request = busy.start_request();
+    let mut rng = fastrand::Rng::with_seed(7);
+    let search = Search::by(&Balance::LeastRequest, NOW);
+    for _ in 0..100 {
+        assert_eq!(pick(&endpoints, &search, || 0, &mut rng).unwrap().id, idle.id);
     }
 }

@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::health::Transition;
 use crate::proxy::greeting::Greeted;
-use crate::proxy::http1::{Http1, OpenConnection};
+use crate::proxy::http1::{self, Http1, OpenConnection};
 use crate::proxy::pool::{STREAMS_PER_CONNECTION, Signals};
 use crate::proxy::socket::Socket;
 use crate::proxy::upload::UploadBody;
@@ -46,10 +46,12 @@ const HEADER_LIST: u32 = 64 << 10;
 /// little more than for HTTP/1: others' streams are on the same connection, and a replica that stands
 /// still and does not read is not told from a lost node once its kernel has no room for more.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(4);
-/// TCP asks for the second after this, and then each second. A PING would ask the replica itself, which may count
-/// those that come while it has nothing to say, and say GOAWAY; its kernel answers always.
-const QUIET: Duration = Duration::from_secs(3);
+/// How often TCP asks whether the other kernel is still there, once it has said nothing for a while. A PING
+/// would ask the replica itself, which may count those that come while it has nothing to say, and say
+/// GOAWAY; its kernel answers always.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Questions without an answer after which it is not, where nothing else says how long to wait.
+const ASK: u32 = 3;
 
 /// Why there is no connection. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +111,7 @@ pub fn http1(
     socket: Socket,
     open: OpenConnection,
 ) -> Http1 {
+    ask_when_quiet(&socket, http1::UNACKNOWLEDGED);
     report(upstream, endpoint, endpoint.health.connected());
     Http1::new(socket, open, core, clock::now())
 }
@@ -129,8 +132,7 @@ pub async fn http2(
 ) -> Result<http2::SendRequest<UploadBody>, DialError> {
     // Without them a lost node is noticed later.
     let _ = socket.options().set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    let keepalive = TcpKeepalive::new().with_time(QUIET).with_interval(ASK_EVERY);
-    let _ = socket.options().set_tcp_keepalive(&keepalive);
+    ask_when_quiet(&socket, UNACKNOWLEDGED);
     let greeted = timeout(limit, greet(socket, open, signals)).await;
     let greeted = greeted.unwrap_or(Err(DialError::TimedOut));
     match &greeted {
@@ -138,6 +140,14 @@ pub async fn http2(
         Err(error) => unusable(upstream, endpoint, error),
     }
     greeted
+}
+
+/// Lets the connection end about so long after the last sign of life, also when all that was sent had been
+/// acknowledged, and only the answer is lost.
+fn ask_when_quiet(socket: &Socket, limit: Duration) {
+    let quiet = limit.saturating_sub(ASK_EVERY);
+    let keepalive = TcpKeepalive::new().with_time(quiet).with_interval(ASK_EVERY).with_retries(ASK);
+    let _ = socket.options().set_tcp_keepalive(&keepalive);
 }
 
 /// Tells an endpoint's health that it accepts connections, but none that can be used.

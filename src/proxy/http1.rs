@@ -36,7 +36,7 @@ const READ_MUCH: usize = 64 << 10;
 
 /// For the replica's kernel to acknowledge a request. It does so within milliseconds however busy the
 /// replica is; a lost node never does, and Linux would repeat for a quarter of an hour.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 /// Bytes of a body that a replica's kernel takes without the replica. For a longer one silence may mean
 /// that the replica takes its time, which the kernel would not tell from a lost node.
 const TAKEN_AT_ONCE: u64 = 16 << 10;

@@ -75,3 +75,18 @@ pub(super) fn addresses_inside(node: u8, service: &str) -> Vec<String> {
     let addresses = addresses.map(|(address, _)| address.to_owned());
     addresses.filter(|address| !address.starts_with("127.")).collect()
 }
+
+/// How many requests the edge on that node has sent to replicas of a service that went like that.
+pub(super) fn requests_of(node: u8, service: &str, outcome: &str) -> u64 {
+    let url = "http://127.0.0.1:9400/metrics";
+    let metrics =
+        stdout(script("inside.sh", &[&*node.to_string(), EDGE]).args(["curl", "-sS", url]));
+    let service = format!("{{service=\"{service}\",");
+    let outcome = format!("outcome=\"{outcome}\"}} ");
+    let lines = metrics.lines().filter_map(|line| {
+        let (labels, count) =
+            line.strip_prefix("hiveway_upstream_requests_total")?.split_once(&outcome)?;
+        labels.starts_with(&service).then(|| count.parse::<u64>().expect("a count"))
+    });
+    lines.sum()
+}

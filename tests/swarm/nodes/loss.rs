@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::broken::{Broken, NoNames, Partition};
-use super::entry::addresses_inside;
+use super::entry::{addresses_inside, requests_of};
 use super::everywhere::{Everywhere, Outcome};
 use super::{NODES, addresses, real_service, require_stack, served, wait_ready, wait_served};
 use crate::client::get_from;
@@ -131,8 +131,9 @@ fn check_cut(name: &str, nameless: Option<u8>) {
     thread::sleep(Duration::from_secs(3));
     let cut = Broken::cut_off(3);
     let no_names = nameless.map(NoNames::on);
+    check_swallowed(&[1, 2], name);
     // A node is forgotten after some 13 s.
-    thread::sleep(Duration::from_secs(if extended() { 60 } else { 16 }));
+    thread::sleep(Duration::from_secs(if extended() { 55 } else { 11 }));
     let outcome = load.stop();
     check_loss(&format!("a worker's link cut ({name})"), &outcome);
     let load = Everywhere::start(&host, &[1, 2]);
@@ -145,6 +146,21 @@ fn check_cut(name: &str, nameless: Option<u8>) {
     wait_served(3, &host);
     load.stop().assert_nothing_failed("after the loss, and while the link returns");
     drop(service);
+}
+
+/// Waits until each of these edges must have found out that a replica swallows what it is sent, and tells
+/// how many requests that took. An endpoint that is gone is counted no longer.
+fn check_swallowed(nodes: &[u8], service: &str) {
+    thread::sleep(Duration::from_secs(5));
+    for &node in nodes {
+        let swallowed: u64 = ["silent", "reset", "timeout"]
+            .into_iter()
+            .map(|outcome| requests_of(node, service, outcome))
+            .sum();
+        eprintln!("  node {node}: its edge sent {swallowed} requests that nobody answered");
+        // Those of the very moment; all others go elsewhere until the first has found out, maybe a dial.
+        assert!(swallowed <= 8, "node {node}: {swallowed}");
+    }
 }
 
 /// Waits until both replicas answer through each of these nodes.
@@ -172,8 +188,17 @@ fn one_edge_and_one_replica_do_not_reach_each_other() {
     let address = address_of("parted", 3);
     let load = Everywhere::start("parted.test", &[1, 2]);
     thread::sleep(Duration::from_secs(3));
+    let [node1, _] = addresses(1, 80);
+    let slow = move || get_from(node1, "parted.test", "/slow?ms=1200").map(|answer| answer.status);
+    let slow: Vec<_> = (0..8).map(|_| thread::spawn(slow)).collect();
+    // Acknowledged, so that TCP by itself waits for nothing.
+    thread::sleep(Duration::from_millis(400));
     let partition = Partition::between(1, &address);
-    thread::sleep(Duration::from_secs(if extended() { 30 } else { 8 }));
+    for answer in slow.into_iter().map(|thread| thread.join().expect("no panic")) {
+        assert_eq!(answer.ok(), Some(200), "the replica has it, and its answer is lost");
+    }
+    check_swallowed(&[1], "parted");
+    thread::sleep(Duration::from_secs(if extended() { 25 } else { 3 }));
     let outcome = load.stop();
     check_loss("one edge parted from one replica", &outcome);
     let load = Everywhere::start("parted.test", &[1, 2]);
