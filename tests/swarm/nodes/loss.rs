@@ -131,7 +131,7 @@ fn check_cut(name: &str, nameless: Option<u8>) {
     thread::sleep(Duration::from_secs(3));
     let cut = Broken::cut_off(3);
     let no_names = nameless.map(NoNames::on);
-    check_swallowed(&[1, 2], name);
+    check_swallowed(&[1, 2], name, 8);
     // A node is forgotten after some 13 s.
     thread::sleep(Duration::from_secs(if extended() { 55 } else { 11 }));
     let outcome = load.stop();
@@ -150,7 +150,7 @@ fn check_cut(name: &str, nameless: Option<u8>) {
 
 /// Waits until each of these edges must have found out that a replica swallows what it is sent, and tells
 /// how many requests that took. An endpoint that is gone is counted no longer.
-fn check_swallowed(nodes: &[u8], service: &str) {
+fn check_swallowed(nodes: &[u8], service: &str, most: u64) {
     thread::sleep(Duration::from_secs(5));
     for &node in nodes {
         let swallowed: u64 = ["silent", "reset", "timeout"]
@@ -159,7 +159,7 @@ fn check_swallowed(nodes: &[u8], service: &str) {
             .sum();
         eprintln!("  node {node}: its edge sent {swallowed} requests that nobody answered");
         // Those of the very moment; all others go elsewhere until the first has found out, maybe a dial.
-        assert!(swallowed <= 8, "node {node}: {swallowed}");
+        assert!(swallowed <= most, "node {node}: {swallowed}");
     }
 }
 
@@ -197,7 +197,8 @@ fn one_edge_and_one_replica_do_not_reach_each_other() {
     for answer in slow.into_iter().map(|thread| thread.join().expect("no panic")) {
         assert_eq!(answer.ok(), Some(200), "the replica has it, and its answer is lost");
     }
-    check_swallowed(&[1], "parted");
+    // Those eight at most, and some of the load.
+    check_swallowed(&[1], "parted", 16);
     thread::sleep(Duration::from_secs(if extended() { 25 } else { 3 }));
     let outcome = load.stop();
     check_loss("one edge parted from one replica", &outcome);
