@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::client::{SOON, wait_status};
 use crate::crowd::{ALIASES, Crowd, alias};
 use crate::docker::{Deployed, Service, docker};
-use crate::lab::{EDGE, lab_root, require_edge, script, stdout, wait_for};
+use crate::lab::{EDGE, lab_root, metrics_inside, require_edge, script, stdout, wait_for};
 
 /// Services, one replica each.
 const SERVICES: u32 = 50;
@@ -89,10 +89,9 @@ fn fifty_idle_services_cost_next_to_nothing() {
 
 /// How many services of the crowd an edge of that name serves, with a replica that it has reached.
 fn reached(service: &str) -> Option<u32> {
-    let args = ["1", service, "curl", "-sS", "--fail", "http://127.0.0.1:9400/metrics"];
-    let output = script("inside.sh", &args).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let states = text.lines().filter(|line| line.starts_with("hiveway_upstream_endpoint_state{"));
+    let metrics = metrics_inside(1, service)?;
+    let states =
+        metrics.lines().filter(|line| line.starts_with("hiveway_upstream_endpoint_state{"));
     let healthy = states.filter(|line| {
         let parts = ["service=\"crowded", "state=\"healthy\"} 1"];
         parts.iter().all(|part| line.contains(part))

@@ -53,6 +53,14 @@ pub(crate) fn script(name: &str, args: &[&str]) -> Command {
     command
 }
 
+/// What the edge of that service on a node tells Prometheus; none while it does not answer.
+pub(crate) fn metrics_inside(node: u8, service: &str) -> Option<String> {
+    let url = "http://127.0.0.1:9400/metrics";
+    let args = [&*node.to_string(), service, "curl", "-sS", "--fail", url];
+    let output = script("inside.sh", &args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Polls every 20 ms until there is a value.
 ///
 /// # Panics

@@ -6,7 +6,7 @@ use super::{CLIENT, NODES, addresses, require_stack, served, wait_served};
 use crate::client::{SOON, get_from};
 use crate::docker::Service;
 use crate::exchange::Failure;
-use crate::lab::{AGENT, EDGE, script, stdout, wait_for};
+use crate::lab::{AGENT, EDGE, metrics_inside, script, stdout, wait_for};
 
 #[test]
 fn every_node_answers_for_replicas_on_one_of_them_and_tells_the_clients_own_address() {
@@ -78,9 +78,7 @@ pub(super) fn addresses_inside(node: u8, service: &str) -> Vec<String> {
 
 /// How many requests the edge on that node has sent to replicas of a service that went like that.
 pub(super) fn requests_of(node: u8, service: &str, outcome: &str) -> u64 {
-    let url = "http://127.0.0.1:9400/metrics";
-    let metrics =
-        stdout(script("inside.sh", &[&*node.to_string(), EDGE]).args(["curl", "-sS", url]));
+    let metrics = metrics_inside(node, EDGE).expect("the edge's metrics");
     let service = format!("{{service=\"{service}\",");
     let outcome = format!("outcome=\"{outcome}\"}} ");
     let lines = metrics.lines().filter_map(|line| {
