@@ -102,9 +102,11 @@ mod tests {
         silence.asked(at(90));
         assert_eq!(weights(&silence, [99, 100, 399, 400, 4499, 4500]), [0, 1, 3, 4, 4, 0]);
         silence.answered(at(400));
-        assert!(weights(&silence, [401, 1000]) < [1, 4], "it has just answered");
+        assert_eq!(weights(&silence, [401, 593, 594]), [0, 0, 1], "it has just answered");
         silence.given_up();
         assert_eq!(weights(&silence, [401, 1000, 2000]), [0; 3], "nobody waits");
+        silence.asked(at(5000));
+        assert_eq!(weights(&silence, [5000, 5193, 5194, 9500]), [0, 0, 1, 0], "it begins anew");
     }
 
     #[test]

@@ -76,15 +76,18 @@ pub(super) fn addresses_inside(node: u8, service: &str) -> Vec<String> {
     addresses.filter(|address| !address.starts_with("127.")).collect()
 }
 
-/// How many requests the edge on that node has sent to replicas of a service that went like that.
-pub(super) fn requests_of(node: u8, service: &str, outcome: &str) -> u64 {
+/// How many requests the edge on that node has sent to replicas of a service that nobody answered.
+pub(super) fn unanswered(node: u8, service: &str) -> u64 {
     let metrics = metrics_inside(node, EDGE).expect("the edge's metrics");
     let service = format!("{{service=\"{service}\",");
-    let outcome = format!("outcome=\"{outcome}\"}} ");
     let lines = metrics.lines().filter_map(|line| {
         let (labels, count) =
-            line.strip_prefix("hiveway_upstream_requests_total")?.split_once(&outcome)?;
-        labels.starts_with(&service).then(|| count.parse::<u64>().expect("a count"))
+            line.strip_prefix("hiveway_upstream_requests_total")?.split_once("} ")?;
+        let outcome = ["silent", "reset", "timeout"]
+            .iter()
+            .find(|outcome| labels.ends_with(&format!("outcome=\"{outcome}\"")));
+        (labels.starts_with(&service) && outcome.is_some())
+            .then(|| count.parse::<u64>().expect("a count"))
     });
     lines.sum()
 }

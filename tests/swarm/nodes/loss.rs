@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::broken::{Broken, NoNames, Partition};
-use super::entry::{addresses_inside, requests_of};
+use super::entry::{addresses_inside, unanswered};
 use super::everywhere::{Everywhere, Outcome};
 use super::{NODES, addresses, real_service, require_stack, served, wait_ready, wait_served};
 use crate::client::get_from;
@@ -153,10 +153,7 @@ fn check_cut(name: &str, nameless: Option<u8>) {
 fn check_swallowed(nodes: &[u8], service: &str, most: u64) {
     thread::sleep(Duration::from_secs(5));
     for &node in nodes {
-        let swallowed: u64 = ["silent", "reset", "timeout"]
-            .into_iter()
-            .map(|outcome| requests_of(node, service, outcome))
-            .sum();
+        let swallowed = unanswered(node, service);
         eprintln!("  node {node}: its edge sent {swallowed} requests that nobody answered");
         // Those of the very moment; all others go elsewhere until the first has found out, maybe a dial.
         assert!(swallowed <= most, "node {node}: {swallowed}");
