@@ -48,6 +48,8 @@ struct Limit {
     waker: AtomicWaker,
     /// Whether nothing but the client keeps the request from going on.
     awaits_client: AtomicBool,
+    /// Whether the client's socket takes no more for now.
+    full: AtomicBool,
     /// Bytes to or from the client since the last tick.
     moved: AtomicU64,
     /// Microseconds that the client may still keep us waiting.
@@ -140,6 +142,7 @@ impl Deadlines {
             at: AtomicU64::new(NEVER),
             waker: AtomicWaker::new(),
             awaits_client: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             moved: AtomicU64::new(0),
             credit: AtomicU64::new(NEVER),
         });
@@ -222,6 +225,27 @@ impl Deadline {
     /// could go further, or has not taken what it was offered.
     pub fn await_client(&self, awaits: bool) {
         self.limit.awaits_client.store(awaits, Relaxed);
+    }
+
+    /// The client's socket takes no more for now: it is the client that is waited for.
+    pub fn filled(&self) {
+        self.limit.full.store(true, Relaxed);
+        self.await_client(true);
+    }
+
+    /// All that was written is on its way. Returns whether the socket was full before.
+    pub fn emptied(&self) -> bool {
+        let was_full = self.is_full();
+        if was_full {
+            self.limit.full.store(false, Relaxed);
+            self.await_client(false);
+        }
+        was_full
+    }
+
+    /// Whether the client's socket takes no more for now.
+    pub fn is_full(&self) -> bool {
+        self.limit.full.load(Relaxed)
     }
 
     /// So many bytes have come from the client, or gone its way.

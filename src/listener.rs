@@ -35,7 +35,7 @@ const BACKLOG: i32 = 4096;
 
 /// Bytes that the kernel keeps for a client before it sends them. Without a bound it would keep
 /// megabytes for one who does not read; what is on its way over a long line is not counted.
-const UNSENT: u32 = 128 << 10;
+const UNSENT: u32 = 64 << 10;
 
 /// After so many connections others have their turn: in a rush of thousands their requests would else
 /// wait for all that have come at once.

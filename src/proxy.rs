@@ -241,7 +241,8 @@ impl Client {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response.map(|body| {
-                if asked.head_only { body.head_only() } else { body }.accounted(account, deadline)
+                let body = if asked.head_only { body.head_only() } else { body };
+                body.accounted(account, deadline, self.deadline.is_some())
             })
         }
     }

@@ -51,7 +51,7 @@ pub(super) async fn serve(
             Begins::Http1 => false,
             Begins::Never => {
                 if activity.is_in_head() {
-                    let stream = Watched::new(stream, activity);
+                    let stream = Watched::new(stream, activity, None);
                     refuse(&core, options.index, stream, ProxyError::SlowHead, b"").await;
                 }
                 return;
@@ -78,7 +78,7 @@ pub(super) async fn serve_tls(
         Some(Shaken::Plain(stream)) => {
             // What comes is a head, though nobody reads it.
             activity.bytes_came();
-            let stream = Watched::new(stream, activity);
+            let stream = Watched::new(stream, activity, None);
             refuse(&core, options.index, stream, ProxyError::NotTls, b"").await;
             return;
         }
@@ -121,7 +121,8 @@ async fn serve_http<S: Stream>(
 type Answered = Result<Response<Body>, std::convert::Infallible>;
 
 async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&client.activity)));
+    let io =
+        TokioIo::new(Watched::new(stream, Arc::clone(&client.activity), client.deadline.clone()));
     let service = service_fn(|request: Request<Incoming>| {
         let answer = Arc::clone(&client).serve(request);
         async move { Answered::Ok(answer.await) }

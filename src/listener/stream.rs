@@ -1,5 +1,5 @@
-//! What HTTP/1 is served on, in clear text or not: it notices the first bytes of a head, and it is
-//! closed so that the client can read its last answer.
+//! What HTTP/1 is served on, in clear text or not: it notices the first bytes of a head and a client
+//! who takes no more, and it is closed so that the client can read its last answer.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::deadline::Deadline;
 use crate::proxy::activity::Activity;
 use crate::tls::TlsStream;
 
@@ -60,6 +61,8 @@ impl Stream for TlsStream<TcpStream> {
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// Of the connection's one request; none before there can be one.
+    deadline: Option<Deadline>,
     /// Something was written that may not be on its way yet.
     writing: bool,
     closing: Closing,
@@ -77,9 +80,9 @@ enum Closing {
 }
 
 impl<S: Stream> Watched<S> {
-    /// Tells that activity when bytes come.
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, writing: false, closing: Closing::No }
+    /// Tells that activity when bytes come, and that limit how the client takes what is written.
+    pub(super) fn new(stream: S, activity: Arc<Activity>, deadline: Option<Deadline>) -> Self {
+        Self { stream, activity, deadline, writing: false, closing: Closing::No }
     }
 
     /// Whether part of an answer may not have been written yet: nothing else may be written then.
@@ -90,6 +93,16 @@ impl<S: Stream> Watched<S> {
     /// What the stream tells.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
+    }
+
+    /// Tells how much the client has room for.
+    fn noted(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match (&wrote, &self.deadline) {
+            (Poll::Ready(Ok(bytes)), Some(deadline)) => deadline.moved(*bytes),
+            (Poll::Pending, Some(deadline)) => deadline.filled(),
+            (Poll::Ready(_), _) | (_, None) => {}
+        }
+        wrote
     }
 
     /// Throws away what comes until the client has closed its side too, or the time is up.
@@ -133,7 +146,8 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.writing = true;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.noted(wrote)
     }
 
     fn poll_write_vectored(
@@ -144,10 +158,11 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         self.writing = true;
         // The kernel takes one piece with less ado than two: 0.3 us for a head and a short body.
         let mut joined = [0; SHORT];
-        match join(pieces, &mut joined) {
+        let wrote = match join(pieces, &mut joined) {
             Some(joined) => Pin::new(&mut self.stream).poll_write(cx, joined),
             None => Pin::new(&mut self.stream).poll_write_vectored(cx, pieces),
-        }
+        };
+        self.noted(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -155,9 +170,15 @@ impl<S: Stream> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // TLS keeps some of what it takes until there is room.
+        let flushed = ready!(self.noted(flushed.map_ok(|()| 0)));
         self.writing = false;
-        Poll::Ready(flushed)
+        if self.deadline.as_ref().is_some_and(Deadline::emptied) {
+            // hyper has asked the body for more already in this turn, in vain.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(flushed.map(drop))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -46,29 +46,31 @@ pub struct Body {
     taken: Option<Taken>,
 }
 
-/// Watches how a client takes a body. hyper asks for more of it as soon as it has found room for the
-/// last piece: until it asks again, the client is waited for.
+/// Watches how a client takes a body.
 #[derive(Debug)]
-struct Taken(Deadline);
+struct Taken {
+    deadline: Deadline,
+    /// Whether its socket tells how much it takes, as in HTTP/1. Otherwise hyper asks for more of the
+    /// body as soon as it has found room for the last piece: until then the client is waited for.
+    told: bool,
+}
 
 impl Taken {
-    fn new(deadline: Deadline) -> Self {
-        deadline.grant();
-        Self(deadline)
-    }
-
     fn polled(&self, polled: &Polled) {
+        if self.told {
+            return;
+        }
         let piece = matches!(polled, Poll::Ready(Some(Ok(_))));
-        self.0.await_client(piece);
+        self.deadline.await_client(piece);
         if let Poll::Ready(Some(Ok(frame))) = polled {
-            self.0.moved(frame.data_ref().map_or(0, Bytes::len));
+            self.deadline.moved(frame.data_ref().map_or(0, Bytes::len));
         }
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let Some(Taken(deadline)) = &self.taken else {
+        let Some(Taken { deadline, .. }) = &self.taken else {
             return;
         };
         if deadline.is_used_up()
@@ -130,11 +132,13 @@ impl Body {
     }
 
     /// Settles the account when the body ends, whichever way. Until then its client must take what
-    /// there is of it at the least rate, which `deadline` watches.
+    /// there is of it at the least rate, which `deadline` watches; it may be `told` by the client's socket
+    /// how much that is.
     #[must_use]
-    pub fn accounted(mut self, account: Account, deadline: Deadline) -> Self {
+    pub fn accounted(mut self, account: Account, deadline: Deadline, told: bool) -> Self {
+        deadline.grant();
         self.account = Some(account);
-        self.taken = Some(Taken::new(deadline));
+        self.taken = Some(Taken { deadline, told });
         self.end_if_over();
         self
     }
@@ -231,6 +235,11 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let body = self.get_mut();
+        if body.taken.as_ref().is_some_and(|taken| taken.deadline.is_full()) {
+            // What is not read waits at the replica, and not here once for each client. Who writes to
+            // the client's socket sees to it that this is asked again.
+            return Poll::Pending;
+        }
         let polled = match &mut body.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Streamed(streamed) => streamed.poll_frame(cx),

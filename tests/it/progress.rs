@@ -1,10 +1,13 @@
 //! Clients that keep a replica waiting, and those that do nothing of the kind.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
 use crate::support::{H2, Ingress, Origin, Wire, call_to, eventually, service, soon, text_of};
@@ -31,6 +34,13 @@ async fn endless() -> Origin {
         }
     })
     .await
+}
+
+/// A connection whose client's kernel keeps little of what it does not read.
+async fn connect_with_little_room(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    soon("a connection", socket.connect(address)).await.unwrap()
 }
 
 #[tokio::test]
@@ -105,6 +115,49 @@ async fn a_client_that_takes_nothing_is_closed_and_its_replica_let_go() {
     eventually("it is counted", || ingress.counted(499) == 1).await;
     assert_eq!(ingress.state(origin.address), "healthy");
     client.closed().await;
+}
+
+#[tokio::test]
+async fn what_a_client_does_not_take_waits_at_its_replica() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&written);
+    let origin = Origin::scripted(move |mut wire| {
+        let counts = Arc::clone(&counts);
+        async move {
+            wire.keeps(4 << 10);
+            wire.head().await;
+            wire.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30)).await;
+            while !wire.closed_within(Duration::from_micros(10)).await {
+                wire.write("x".repeat(1 << 10)).await;
+                counts.fetch_add(1, Relaxed);
+            }
+        }
+    })
+    .await;
+    let ingress = before("hiveway.path=/", &origin).await;
+    let mut client = Wire::over(connect_with_little_room(ingress.address).await);
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.head().await;
+    eventually("it is counted", || ingress.counted(499) == 1).await;
+    let written = written.load(Relaxed);
+    assert!(written < 205, "{written} KiB went out for a client who takes next to nothing");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_little_at_a_time_but_more_than_the_least_is_served_on() {
+    let origin = endless().await;
+    let services = [service("shop", "hiveway.path=/", &[origin.address])];
+    let options = "limits.body-rate=16KiB limits.body-grace=2s";
+    let ingress = Ingress::with_options(options, services).await;
+    let mut client = Wire::over(connect_with_little_room(ingress.address).await);
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.head().await;
+    // 64 KiB a second, for longer than the grace and what lies in all buffers last.
+    for _ in 0..6 * 16 {
+        client.exactly(4 << 10).await;
+        tokio::time::sleep(Duration::from_micros(62_500)).await;
+    }
+    assert_eq!((ingress.counted(499), origin.open()), (0, 1));
 }
 
 #[tokio::test]

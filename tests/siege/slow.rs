@@ -111,7 +111,7 @@ fn never_read(name: &'static str, request: &'static [u8]) {
     });
     toll.is_within_as_the_edge_tells(Bounds {
         gone: Duration::from_secs(7),
-        memory: 320,
+        memory: 160,
         upstream: 1,
     });
 }

@@ -209,7 +209,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::edge(
         "limits.body-rate",
         Default(r#""1KiB""#),
-        "Bytes per second that a client must send of a body, or take; \"none\" for no limit.",
+        "Bytes per second that a client must send of a body, or take (in steps of 32KiB); \"none\" for no limit.",
         |to, it| put(&mut to.limits.body_rate, value::optional(it.text, positive_size)),
     ),
     Setting::edge(

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -62,6 +63,11 @@ impl Wire {
     }
 
     /// Writes; a peer that has left is noticed by reading.
+    /// Its kernel keeps no more than about so many bytes that the other side has not taken.
+    pub(crate) fn keeps(&self, bytes: usize) {
+        SockRef::from(&self.stream).set_send_buffer_size(bytes).unwrap();
+    }
+
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = soon("room to write", self.stream.write_all(bytes.as_ref())).await;
     }
@@ -79,7 +85,7 @@ impl Wire {
 
     /// Goes away without a word: the peer gets a reset.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads what there is; false at the end of the stream.
