@@ -21,6 +21,7 @@ pub mod lease;
 pub mod making;
 pub mod outcome;
 mod parting;
+mod passage;
 pub mod pipe;
 mod policy;
 pub mod pool;
@@ -52,21 +53,18 @@ use crate::memory::{Gauge, Pressure};
 use crate::progress::Rate;
 use crate::proxy::account::Account;
 use crate::proxy::activity::Activity;
-use crate::proxy::admission::Target;
 use crate::proxy::answer::Asked;
 use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::{Answer, Outgoing};
 use crate::proxy::headers::ClientSide;
+use crate::proxy::passage::{Passage, Prepared, upload};
 use crate::proxy::pool::Pools;
 use crate::proxy::relay::Forwarded;
 use crate::proxy::streams::Line;
-use crate::proxy::upload::Upload;
-use crate::routing::{Head, path};
 use crate::snapshot::{Route, Snapshot};
-use crate::spec::{Protocol, StripPrefix};
+use crate::spec::Protocol;
 use crate::telemetry::access::{AccessLog, Entry};
-use crate::timestamp::Timestamp;
 use crate::tls::Certificates;
 use crate::tls::replica::Trust;
 
@@ -219,23 +217,21 @@ impl Client {
         async move {
             let deadline = self.deadline();
             in_line.turn().await;
-            let (mut response, mut account) =
-                match self.forward(request, &mut account, &deadline).await {
-                    Ok(Forwarded::Streamed(response)) => (response, account),
-                    Ok(Forwarded::Upgraded(response, tunnel)) => {
-                        tunnel.start(account, Arc::clone(&self.core.proxy));
-                        return response;
-                    }
-                    Err(error) => {
-                        self.count_refused(error, &mut account);
-                        if account.speaks_grpc() {
-                            account.call_ended(error.grpc_status());
-                            (answer::refuse_call(error), account)
-                        } else {
-                            (answer::refuse(error, &asked), account)
-                        }
-                    }
-                };
+            let forwarded = match self.prepare(request, &mut account, &deadline) {
+                Ok(Prepared::PassedOn(mut passage)) => {
+                    self.pass_on(&mut passage, &mut account, &deadline).await
+                }
+                Ok(Prepared::Answered(response)) => Ok(Forwarded::Streamed(response)),
+                Err(error) => Err(error),
+            };
+            let (mut response, mut account) = match forwarded {
+                Ok(Forwarded::Streamed(response)) => (response, account),
+                Ok(Forwarded::Upgraded(response, tunnel)) => {
+                    tunnel.start(account, Arc::clone(&self.core.proxy));
+                    return response;
+                }
+                Err(error) => (self.refuse(error, &asked, &mut account), account),
+            };
             account.answered(response.status().as_u16());
             if self.is_last_response() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -247,16 +243,18 @@ impl Client {
         }
     }
 
-    async fn forward(
+    /// Decides what becomes of a request. Not part of the future that passes it on: what this needs for a
+    /// moment would be kept, and moved about, for as long as the request lasts.
+    fn prepare(
         &self,
         mut request: Request<Incoming>,
         account: &mut Account,
         deadline: &Deadline,
-    ) -> Result<Forwarded, ProxyError> {
+    ) -> Result<Prepared, ProxyError> {
         let upgrade = upgrade::wanted(&mut request);
         let (mut head, incoming) = request.into_parts();
         if let Some(answer) = self.own_answer(&head) {
-            return Ok(Forwarded::Streamed(answer));
+            return Ok(Prepared::Answered(answer));
         }
         if self.core.proxy.memory.is_at(Pressure::Requests) {
             return Err(ProxyError::OutOfMemory);
@@ -269,7 +267,7 @@ impl Client {
         let wish = self.wish(&route, &head.headers);
         let is_secure = self.side.is_secure(&head.headers);
         if self.is_redirected(&route, is_secure)? {
-            return relay::redirect(&target);
+            return relay::redirect(&target).map(Prepared::Answered);
         }
         let kind = route.upstream.key.protocol;
         let upgrade = upgrade.filter(|_| matches!(kind, Protocol::Http | Protocol::Https));
@@ -286,12 +284,26 @@ impl Client {
         let call = grpc.then(|| self.deadline_of(&head.headers)).flatten();
         let mut outgoing = Outgoing::new(head, upload.clone(), lines, &target, &route, grpc);
         outgoing.wish = Wish { upgrades: upgrade.is_some(), ..wish };
-        let asked = self.ask(&route, &mut outgoing, deadline, call.as_ref(), account.entry());
+        let passage = Passage { route, outgoing, upload, upgrade, version, is_secure, call };
+        Ok(Prepared::PassedOn(passage))
+    }
+
+    /// Asks a replica, and makes its answer the client's.
+    async fn pass_on(
+        &self,
+        passage: &mut Passage,
+        account: &mut Account,
+        deadline: &Deadline,
+    ) -> Result<Forwarded, ProxyError> {
+        let Passage { route, outgoing, upload, upgrade, version, is_secure, call } = passage;
+        let asked = self.ask(route, outgoing, deadline, call.as_ref(), account.entry());
         // What failed is over also for a body that is still on its way.
         let mut answer = asked.await.inspect_err(|_| upload.cancel())?;
-        relay::tell_client(&route, wish, &mut answer, is_secure);
-        let call = grpc.then(|| relay::take_call(&mut answer, account, version, call)).flatten();
-        relay::respond(&route, answer, upload, upgrade, deadline.clone(), call)
+        relay::tell_client(route, outgoing.wish, &mut answer, *is_secure);
+        let grpc = account.speaks_grpc();
+        let call = grpc.then(|| relay::take_call(&mut answer, account, *version, call.take()));
+        let (upload, upgrade) = (upload.clone(), upgrade.take());
+        relay::respond(route, answer, upload, upgrade, deadline.clone(), call.flatten())
     }
 
     /// The time that a call's client has set it, as a limit of ours. It passes a tenth of a second or
@@ -340,48 +352,4 @@ impl Client {
             answer::plain(StatusCode::OK, "ok\n")
         })
     }
-
-    /// The route for a request, and the part of its path that chose it.
-    fn route(
-        &self,
-        head: &request::Parts,
-        target: &Target,
-        now: Timestamp,
-    ) -> Result<(Arc<Route>, String), ProxyError> {
-        let snapshot = self.core.proxy.snapshot.load();
-        let path = path::without_parameters(target.path_and_query.path());
-        let head = Head {
-            host: target.host.as_str(),
-            path: &path,
-            query: target.path_and_query.query(),
-            method: &head.method,
-            headers: &head.headers,
-        };
-        let found = snapshot.find(self.listener, &head).ok_or(ProxyError::NoRoute)?;
-        let is_held = |route: &Route| session::is_held(route, head.headers);
-        let route = found.value.choose(is_held, |total| fastrand::u64(..total));
-        let route = route.ok_or(ProxyError::NoRoute)?;
-        if route.upstream.requested(now, IDLE_AFTER) {
-            // Nobody has asked for a while: what is known about its replicas may be old.
-            route.upstream.doubts.notify_one();
-        }
-        // Allocates for nobody but routes that strip their prefix.
-        let strips = route.policy().strip_prefix == StripPrefix::Matched;
-        Ok((Arc::clone(route), if strips { found.prefix.to_owned() } else { String::new() }))
-    }
-}
-
-/// The request's body, kept for as long as another try may need it.
-fn upload(
-    route: &Route,
-    head: &request::Parts,
-    grpc: bool,
-    incoming: Incoming,
-    deadline: &Deadline,
-) -> Result<Upload, ProxyError> {
-    let policy = route.policy();
-    let replayable = route.upstream.key.protocol != Protocol::Http
-        || exchange::is_repeatable(&head.method, route, grpc);
-    // The messages of a call come when there are any: it has no pace.
-    Upload::new(incoming, replayable, !grpc, policy.limits.body, deadline, &policy.timeouts)
 }

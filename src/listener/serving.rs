@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::HeaderValue;
-use hyper::body::Incoming;
+use hyper::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -123,10 +123,8 @@ type Answered = Result<Response<Body>, std::convert::Infallible>;
 async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let io =
         TokioIo::new(Watched::new(stream, Arc::clone(&client.activity), client.deadline.clone()));
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = Arc::clone(&client).serve(request);
-        async move { Answered::Ok(answer.await) }
-    });
+    // Mapped: a future that awaits another one holds it twice, and hyper moves all of it.
+    let service = service_fn(|request| Arc::clone(&client).serve(request).map(Answered::Ok));
     let limits = &options.limits;
     let mut builder = http1::Builder::new();
     builder
@@ -152,10 +150,7 @@ async fn serve_http1<S: Stream>(client: Arc<Client>, stream: S, options: &Listen
 
 async fn serve_http2<S: Stream>(client: Arc<Client>, stream: S, options: &ListenerOptions) {
     let io = TokioIo::new(Metered::new(stream, Arc::clone(&client.activity)));
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = Arc::clone(&client).serve(request);
-        async move { Answered::Ok(answer.await) }
-    });
+    let service = service_fn(|request| Arc::clone(&client).serve(request).map(Answered::Ok));
     let limits = &options.limits;
     let connection = http2::Builder::new(Streams::new(Arc::clone(&client.core.deadlines)))
         .timer(TokioTimer::new())

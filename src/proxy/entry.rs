@@ -1,10 +1,10 @@
 //! A request is noted when it comes: its account is opened, and its line in the access log begun. No
-//! query string and no credentials are written.
+//! query string and no credentials are written. If no replica answers it, we do.
 
 use std::sync::Arc;
 
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -12,6 +12,8 @@ use crate::access_line::Arrived;
 use crate::counters::method_word;
 use crate::proxy::Client;
 use crate::proxy::account::Account;
+use crate::proxy::answer::{self, Asked};
+use crate::proxy::body::Body;
 use crate::proxy::error::ProxyError;
 use crate::telemetry::access::{Entry, Shelf};
 use crate::timestamp::Timestamp;
@@ -54,13 +56,24 @@ impl Client {
         shelf.open(|line| line.begin(&arrived))
     }
 
-    /// Counts a request that no replica answers. One whose client has left is no refusal.
-    pub(super) fn count_refused(&self, error: ProxyError, account: &mut Account) {
+    /// The answer to a request that no replica answers. One whose client has left is no refusal.
+    pub(super) fn refuse(
+        &self,
+        error: ProxyError,
+        asked: &Asked,
+        account: &mut Account,
+    ) -> Response<Body> {
         if error == ProxyError::ClientLeft {
-            return account.left();
+            account.left();
+        } else {
+            account.refused(error.reason());
+            self.core.count_refused(self.listener, error.reason());
         }
-        account.refused(error.reason());
-        self.core.count_refused(self.listener, error.reason());
+        if account.speaks_grpc() {
+            account.call_ended(error.grpc_status());
+            return answer::refuse_call(error);
+        }
+        answer::refuse(error, asked)
     }
 }
 

@@ -77,9 +77,8 @@ pub fn take_call(
 ///
 /// # Errors
 /// If the target cannot be written as a URL.
-pub fn redirect(target: &Target) -> Result<Forwarded, ProxyError> {
+pub fn redirect(target: &Target) -> Result<Response<Body>, ProxyError> {
     answer::redirect_to_https(target.host.as_str(), target.path_and_query.as_str())
-        .map(Forwarded::Streamed)
         .ok_or(ProxyError::BadTarget)
 }
 
