@@ -158,6 +158,9 @@ impl Offence {
 /// forgotten.
 const JUDGED: u32 = 1000;
 
+/// Given up so many and most of its requests, a connection may be that of an attacker.
+const DOUBTFUL: u32 = 8;
+
 /// How long a connection may do nothing between two requests while seats are scarce.
 const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(2);
 
@@ -273,6 +276,12 @@ impl Activity {
         self.flooded.store(true, Relaxed);
     }
 
+    /// Whether the client gives up most of its requests at once: too few to say that it attacks.
+    pub fn is_doubtful(&self) -> bool {
+        let (ended, given_up) = (self.ended.load(Relaxed), self.given_up.load(Relaxed));
+        given_up >= DOUBTFUL && given_up > ended / 2
+    }
+
     /// Why the connection must not go on; none if it may.
     pub fn offence(&self) -> Option<Offence> {
         if self.flooded.load(Relaxed) {
@@ -356,6 +365,17 @@ mod tests {
                 activity.offence().is_none()
             })
             .count()
+    }
+
+    #[test]
+    fn who_gives_up_most_requests_is_doubted_until_it_does_not() {
+        let activity = activity();
+        assert_eq!(tolerated(&activity, 7, true), 7);
+        assert!(!activity.is_doubtful(), "a page that is left");
+        assert_eq!(tolerated(&activity, 1, true), 1);
+        assert!(activity.is_doubtful());
+        assert_eq!(tolerated(&activity, 8, false), 8);
+        assert!(!activity.is_doubtful());
     }
 
     #[test]

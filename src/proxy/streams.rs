@@ -5,8 +5,8 @@
 //! limit as well. What it drops is reset, towards the client and towards the replica.
 //!
 //! Of many streams that come at once on one connection all but the first few begin a few at a time,
-//! between all that the core does for others. A client that opens streams only to reset them has done so by
-//! then, and no replica hears of them (CVE-2023-44487).
+//! between all that the core does for others; of a client that has given up most of its requests, all. One
+//! that opens streams only to reset them has done so by then, and no replica hears of them (CVE-2023-44487).
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -51,9 +51,10 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
 pub struct Line(Arc<AtomicUsize>);
 
 impl Line {
-    /// One more has come. It is in line until [`InLine::turn`] is ready, or it is dropped.
-    fn join(&self) -> InLine {
-        let waits = self.0.fetch_add(1, Relaxed) >= AT_ONCE;
+    /// One more has come, of a client in doubt or not. It is in line until [`InLine::turn`] is ready, or it
+    /// is dropped.
+    fn join(&self, doubtful: bool) -> InLine {
+        let waits = self.0.fetch_add(1, Relaxed) >= AT_ONCE || doubtful;
         InLine { line: Some(Arc::clone(&self.0)), waits }
     }
 }
@@ -92,7 +93,10 @@ impl Client {
     /// A request has come.
     pub(super) fn join_line(&self) -> InLine {
         let is_http1 = self.deadline.is_some();
-        if is_http1 { InLine { line: None, waits: false } } else { self.line.join() }
+        if is_http1 {
+            return InLine { line: None, waits: false };
+        }
+        self.line.join(self.activity.is_doubtful())
     }
 
     /// The time limit of a request that has just come: the connection's with HTTP/1, else that of
@@ -139,7 +143,8 @@ mod tests {
     #[tokio::test]
     async fn of_many_streams_all_but_the_first_few_begin_in_turn() {
         let line = Line::default();
-        let mut come: Vec<_> = (0..AT_ONCE + 2).map(|_| Box::pin(line.join().turn())).collect();
+        let mut come: Vec<_> =
+            (0..AT_ONCE + 2).map(|_| Box::pin(line.join(false).turn())).collect();
         // Not the order in which they are polled counts, but that in which they came.
         let (mut last, mut before) = (come.pop().unwrap(), come.pop().unwrap());
         assert!(poll!(&mut last).is_pending() && poll!(&mut before).is_pending());
@@ -150,6 +155,7 @@ mod tests {
         // Reset while it waits.
         drop(before);
         assert_eq!(line.0.load(Relaxed), 0);
-        assert!(poll!(Box::pin(line.join().turn())).is_ready());
+        assert!(poll!(Box::pin(line.join(false).turn())).is_ready());
+        assert!(poll!(Box::pin(line.join(true).turn())).is_pending(), "its client is in doubt");
     }
 }
