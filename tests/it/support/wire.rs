@@ -62,12 +62,12 @@ impl Wire {
         Self { stream, unread: Vec::new() }
     }
 
-    /// Writes; a peer that has left is noticed by reading.
     /// Its kernel keeps no more than about so many bytes that the other side has not taken.
     pub(crate) fn keeps(&self, bytes: usize) {
         SockRef::from(&self.stream).set_send_buffer_size(bytes).unwrap();
     }
 
+    /// Writes; a peer that has left is noticed by reading.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = soon("room to write", self.stream.write_all(bytes.as_ref())).await;
     }
