@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// A service, as `GET /services` lists it.
@@ -93,12 +94,14 @@ pub struct NetworkTarget {
     pub target: String,
 }
 
-/// How many tasks a service wants; global services and jobs have none of the fields here.
+/// How many tasks a service wants; jobs have none of the fields here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Mode {
     /// Present if the number of tasks is written down.
     pub replicated: Option<Replicated>,
+    /// Present if each node is to have a task; it says nothing more.
+    pub global: Option<IgnoredAny>,
 }
 
 /// A number of tasks.

@@ -179,11 +179,16 @@ fn published_ports(service: &Service) -> Vec<PublishedPort> {
 /// The number written down; for global services and jobs the tasks that Swarm wants now.
 ///
 /// A task that is `ready` counts: in a stop-first update it is all that a node has while the old
-/// one stops, and the service is not scaled to zero.
+/// one stops. A global service never wants none, as nobody can scale it to zero: a manager that
+/// returns after a while may take all nodes for lost, and every task is told to end before the nodes
+/// have told that they are there and get new ones.
 fn desired(service: &Service, tasks: &[&Task]) -> u64 {
-    match &service.spec.mode.replicated {
+    let mode = &service.spec.mode;
+    let wanted = || tasks.iter().filter(|task| is_wanted(task)).map(|_| 1).sum();
+    match &mode.replicated {
         Some(replicated) => replicated.replicas.unwrap_or(1),
-        None => tasks.iter().filter(|task| is_wanted(task)).map(|_| 1).sum(),
+        None if mode.global.is_some() => u64::max(wanted(), 1),
+        None => wanted(),
     }
 }
 

@@ -53,7 +53,7 @@ fn recorded_answers_become_an_inventory_in_the_order_of_names() {
             "idle of - hiveway.port=7 on web=10.0.1.0/24 wants 0",
             "lone of - hiveway.port=7 wants 1",
             "shop_agent of shop hiveway.port=81 on web=10.0.1.0/24 wants 2",
-            "shop_nowhere of shop hiveway.port=82 on web=10.0.1.0/24 wants 0",
+            "shop_nowhere of shop hiveway.port=82 on web=10.0.1.0/24 wants 1",
             "shop_web of shop Hiveway.Host=shop.example.com hiveway.port=80 \
              container:hiveway.port=9999 on shop_back=10.0.2.0/24 on web=10.0.1.0/24 \
              mesh:8080->80 host:9000->9000 wants 2",
@@ -118,6 +118,27 @@ fn networks_of_the_old_form_and_those_that_no_task_tells_are_kept() {
         inventory.services.iter().map(describe).collect::<Vec<_>>(),
         ["old of - hiveway.port=1 on =? mesh:0->80 wants 0"]
     );
+}
+
+#[test]
+fn a_global_service_whose_nodes_are_all_taken_for_lost_is_not_scaled_to_zero() {
+    let mode = |mode: &str| {
+        let labels = r#""Labels": {"hiveway.port": "80"}"#;
+        let spec = format!(r#"{{"Name": "web", {labels}, "Mode": {{"{mode}": {{}}}}}}"#);
+        format!(r#"{{"ID": "{mode}", "Spec": {spec}}}"#)
+    };
+    let services = format!("[{}, {}]", mode("Global"), mode("GlobalJob"));
+    let task = |of: &str| {
+        let state = r#""DesiredState": "shutdown", "Status": {"State": "running"}"#;
+        format!(r#"{{"ID": "of-{of}", "ServiceID": "{of}", {state}}}"#)
+    };
+    let tasks = format!("[{}, {}]", task("Global"), task("GlobalJob"));
+    let inventory = inventory(&Listing::read(services.as_bytes(), tasks.as_bytes()).unwrap());
+    let found = inventory.services.iter().map(|service| match &service.replicas {
+        Replicas::Tasks { desired, tasks } => (&*service.id, *desired, tasks.len()),
+        Replicas::Fixed(_) => panic!("no tasks"),
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [("Global", 1, 1), ("GlobalJob", 0, 1)]);
 }
 
 #[test]
