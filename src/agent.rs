@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::knowledge::{Knowledge, Reader};
 use self::seats::Seats;
@@ -30,6 +30,14 @@ use crate::identity::AgentKeys;
 use crate::listener::PAUSE_AFTER_ERROR;
 use crate::provider::docker::{self, Pace};
 use crate::timestamp::Timestamp;
+
+/// An agent that is to end goes on for so long while edges follow it. Swarm may have all agents replaced at once,
+/// and everything else with them, and DNS names a successor only when its first check has passed: less than
+/// `stop_grace_period` in the stack.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+/// Between looks whether edges follow.
+const LOOK_FOR_FOLLOWERS: Duration = Duration::from_millis(50);
 
 /// How often what recurs is warned of.
 const REMINDER: Duration = Duration::from_mins(1);
@@ -128,6 +136,24 @@ impl Agent {
     /// What it has counted.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Completes when the agent may end: when `stop` has completed, and then when no edge follows, after 8 s, or
+    /// when `stop` has completed once more.
+    pub async fn released(&self, stop: impl AsyncFn()) {
+        stop().await;
+        if self.is_followed() {
+            info!("edges are told on until none follows; a second signal ends this at once");
+        }
+        tokio::select! {
+            () = async { while self.is_followed() { sleep(LOOK_FOR_FOLLOWERS).await } } => {}
+            () = sleep(FAREWELL) => {}
+            () = stop() => {}
+        }
+    }
+
+    fn is_followed(&self) -> bool {
+        self.counts.followers.load(Relaxed) > 0
     }
 }
 

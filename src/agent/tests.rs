@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -348,6 +349,33 @@ async fn a_newly_made_swarm_is_believed_though_its_time_has_just_begun() {
     engine.relabel_at("hiveway.port=2", 7);
     engine.turn(Mood::Well);
     edge.has("hiveway.port=2").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_to_end_tells_on_while_it_is_followed() {
+    let engine = FakeEngine::start("hiveway.port=1");
+    let running = Running::of(&engine);
+    let stop = Notify::new();
+    let stopped = async || stop.notified().await;
+    let still_there = Duration::from_millis(300);
+    for asked_twice in [false, true] {
+        let edge = Edge::of(&[running.address]);
+        edge.follows(&running).await;
+        engine.watched(1).await;
+        stop.notify_one();
+        let mut released = pin!(running.agent.released(stopped));
+        timeout(still_there, &mut released).await.expect_err("it is followed");
+        let label = if asked_twice { "hiveway.port=3" } else { "hiveway.port=2" };
+        engine.relabel(label);
+        engine.event();
+        edge.has(label).await;
+        if asked_twice {
+            stop.notify_one();
+        } else {
+            drop(edge);
+        }
+        timeout(PATIENCE, released).await.unwrap();
+    }
 }
 
 #[tokio::test]

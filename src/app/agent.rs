@@ -12,7 +12,7 @@ use crate::docker::Engine;
 use crate::edge::StartError;
 use crate::identity::AgentKeys;
 
-/// Runs an agent until SIGTERM or Ctrl-C. Edges that follow it go over to another.
+/// Runs an agent until SIGTERM or Ctrl-C, and for some seconds more while edges follow it.
 ///
 /// # Errors
 /// If it cannot start.
@@ -26,7 +26,7 @@ pub async fn run_agent(config: &Config) -> Result<(), StartError> {
     let serving = async {
         tokio::select! {
             () = following => Ok(()),
-            served = agent::serve(socket, keys, agent) => served,
+            served = agent::serve(socket, keys, Arc::clone(&agent)) => served,
             served = admin::serve(admin_socket, admin) => served,
         }
     };
@@ -36,7 +36,7 @@ pub async fn run_agent(config: &Config) -> Result<(), StartError> {
                 error!(%error, "a socket cannot be served");
             }
         }
-        () = stop_signal() => {}
+        () = agent.released(stop_signal) => {}
     }
     Ok(())
 }
