@@ -78,7 +78,7 @@ impl Core {
         let which = if repeatable { Which::OthersSparingly } else { Which::OwnRecent };
         let picked = Self::pick(route, wish, tried, !repeatable, now);
         if let Some(Picked { endpoint, .. }) = &picked
-            && !wants_new(route, endpoint, wish, tried)
+            && !wants_new(route, endpoint, wish, tried, now)
             && let Some(connection) = self.pooled(route, endpoint, wish, which, now)
             && let Some(picked) = picked
         {
@@ -178,7 +178,7 @@ impl Core {
                 (true, false) | (false, true) => Which::Own,
                 (false, false) => Which::OwnRecent,
             };
-            if !wants_new(route, &picked.endpoint, wish, tried)
+            if !wants_new(route, &picked.endpoint, wish, tried, now)
                 && let Some(connection) = self.pooled(route, &picked.endpoint, wish, which, now)
             {
                 return Ok(picked.with(connection));
@@ -320,10 +320,17 @@ fn search<'s>(route: &'s Route, wish: Wish, tried: &'s [EndpointId], now: Timest
     Search { balance, calls, wish, slow_start, room, tried, once: false, now }
 }
 
-/// Whether a request that has been there before does not do with a connection of the pool: a process that
-/// dies closes them one after the other, and only a new one proves that it is there.
-fn wants_new(route: &Route, endpoint: &Endpoint, wish: Wish, tried: &[EndpointId]) -> bool {
-    tried.contains(&endpoint.id)
+/// Whether a connection of the pool will not do, since only a new one proves that somebody is there: for a
+/// request that has been there before, as a process that dies closes its connections one after the other,
+/// and where nobody has been heard of for longer than usual.
+fn wants_new(
+    route: &Route,
+    endpoint: &Endpoint,
+    wish: Wish,
+    tried: &[EndpointId],
+    now: Timestamp,
+) -> bool {
+    (tried.contains(&endpoint.id) || endpoint.silence.is_doubtful(now))
         && !shares_connections(route.upstream.key.protocol, endpoint, wish.upgrades)
         && !is_full(route, endpoint)
 }

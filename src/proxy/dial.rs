@@ -288,6 +288,7 @@ async fn connect(
     };
     match connected {
         Ok(Ok(stream)) => {
+            endpoint.silence.reached(clock::now());
             // Small writes of a response must not wait for each other's acknowledgement.
             stream.set_nodelay(true).map_err(DialError::Unreachable)?;
             Ok(stream)

@@ -5,6 +5,9 @@
 //! asked, and has answered nobody for much longer than usual, weighs more with time: others are
 //! preferred while they have no more to do than usual, even if they hesitate for a moment. Those that
 //! are just slow are always so, and lose nothing by it.
+//!
+//! If the others hesitate just then, it is asked all the same, but not on a connection that it may have lost:
+//! a kernel that is there completes the handshake of a new one at once, however busy the replica is.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -36,11 +39,18 @@ pub struct Silence {
     since: AtomicU64,
     /// In microseconds: for how long it answered nobody, in the mean.
     usual: AtomicU64,
+    /// In microseconds: when its kernel last accepted a connection.
+    reached: AtomicU64,
 }
 
 impl Default for Silence {
     fn default() -> Self {
-        Self { unanswered: AtomicUsize::new(0), since: AtomicU64::new(0), usual: UNKNOWN.into() }
+        Self {
+            unanswered: AtomicUsize::new(0),
+            since: AtomicU64::new(0),
+            usual: UNKNOWN.into(),
+            reached: AtomicU64::new(0),
+        }
     }
 }
 
@@ -67,18 +77,38 @@ impl Silence {
         self.unanswered.fetch_sub(1, Relaxed);
     }
 
+    /// A connection was made.
+    pub fn reached(&self, now: Timestamp) {
+        self.reached.store(now.as_micros(), Relaxed);
+    }
+
     /// As many requests as it seems to have more, because it keeps all of its requests waiting.
     pub fn weight(&self, now: Timestamp) -> usize {
         if self.unanswered.load(Relaxed) == 0 {
             return 0;
         }
-        let lasts = now.since(Timestamp::from_micros(self.since.load(Relaxed)));
+        let lasts = now.since(self.since());
         if lasts >= END {
             return 0;
         }
-        let unit = self.usual.load(Relaxed).saturating_mul(FACTOR).max(LEAST);
-        let units = u64::try_from(lasts.as_micros()).unwrap_or_default().checked_div(unit);
+        let units = u64::try_from(lasts.as_micros()).unwrap_or_default().checked_div(self.unit());
         usize::try_from(units.unwrap_or_default()).unwrap_or_default().min(MOST)
+    }
+
+    /// Whether an open connection to it may lead nowhere: it weighs more, and nothing has been heard of
+    /// its kernel for as long as one step of that takes.
+    pub fn is_doubtful(&self, now: Timestamp) -> bool {
+        let unheard = now.since(Timestamp::from_micros(self.reached.load(Relaxed)));
+        self.weight(now) > 0 && unheard >= Duration::from_micros(self.unit())
+    }
+
+    fn since(&self) -> Timestamp {
+        Timestamp::from_micros(self.since.load(Relaxed))
+    }
+
+    /// How long a silence makes it weigh one more, in microseconds.
+    fn unit(&self) -> u64 {
+        self.usual.load(Relaxed).saturating_mul(FACTOR).max(LEAST)
     }
 }
 
@@ -107,6 +137,21 @@ mod tests {
         assert_eq!(weights(&silence, [401, 1000, 2000]), [0; 3], "nobody waits");
         silence.asked(at(5000));
         assert_eq!(weights(&silence, [5000, 5193, 5194, 9500]), [0, 0, 1, 0], "it begins anew");
+    }
+
+    #[test]
+    fn a_connection_that_is_made_ends_the_doubt_for_a_moment_and_not_the_weight() {
+        let silence = Silence::default();
+        let doubts = |times: [u64; 4]| times.map(|millis| silence.is_doubtful(at(millis)));
+        assert_eq!(doubts([0, 100, 1000, 5000]), [false; 4], "nobody has asked");
+        silence.asked(at(0));
+        assert_eq!(doubts([0, 99, 100, 4499]), [false, false, true, true]);
+        assert!(!silence.is_doubtful(at(4500)), "a long poll, or given up by TCP");
+        silence.reached(at(150));
+        assert_eq!(doubts([150, 249, 250, 4499]), [false, false, true, true]);
+        assert_eq!(weights(&silence, [249, 250]), [2, 2], "the replica itself is silent still");
+        silence.answered(at(300));
+        assert!(!silence.is_doubtful(at(1000)));
     }
 
     #[test]

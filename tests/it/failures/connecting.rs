@@ -112,6 +112,34 @@ async fn a_request_that_cannot_be_repeated_has_no_connection_that_was_idle_for_l
 }
 
 #[tokio::test]
+async fn who_has_fallen_silent_is_asked_on_a_new_connection() {
+    let origin = Origin::scripted(|mut wire| async move {
+        while let Some(head) = wire.next_head().await {
+            if head.starts_with("GET /hang") {
+                std::future::pending::<()>().await;
+            }
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let ingress = Ingress::before(origin.address).await;
+    let mut hangs = Wire::to(ingress.address).await;
+    hangs.write("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    eventually("it hangs", || origin.accepted() == 1).await;
+    let mut client = Wire::to(ingress.address).await;
+    let mut accepted_after = async |quiet: u64| {
+        tokio::time::sleep(Duration::from_millis(quiet)).await;
+        client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.reply().await.to_string(), "200 ok");
+        origin.accepted()
+    };
+    assert_eq!(accepted_after(0).await, 2);
+    // One request is unanswered for four times as long as usual: of the first one nothing is known.
+    assert_eq!(accepted_after(400).await, 3);
+    assert_eq!(accepted_after(0).await, 3, "it has just answered");
+}
+
+#[tokio::test]
 async fn a_connection_that_is_closed_as_idle_with_408_costs_no_get() {
     let origin = Origin::scripted(|mut wire| async move {
         if wire.next_head().await.is_some() {
