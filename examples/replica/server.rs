@@ -46,6 +46,15 @@ impl Connection {
         let _ = self.ending.clone().wait_for(|ending| *ending).await;
     }
 
+    /// Ready when the replica was told to end, and has read what its kernel had taken: a request that was not
+    /// read yet is under way, too.
+    async fn may_end(&self) {
+        self.told_to_end().await;
+        while self.twin.peek(&mut [0]).is_ok_and(|length| length > 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// When it will have been idle for `limit`, if nothing comes.
     fn idle_until(&self, limit: Duration) -> Instant {
         if self.under_way.load(Ordering::Relaxed) > 0 {
@@ -86,6 +95,9 @@ pub(crate) async fn serve(
     let (end, ending) = watch::channel(false);
     let (alive, mut all_gone) = mpsc::channel(1);
     tokio::pin!(ended);
+    let serve_one = |stream| {
+        tokio::spawn(connection(stream, Arc::clone(&replica), ending.clone(), alive.clone()));
+    };
     loop {
         let stream = tokio::select! {
             () = &mut ended => break,
@@ -96,13 +108,18 @@ pub(crate) async fn serve(
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let connection = connection(stream, Arc::clone(&replica), ending.clone(), alive.clone());
-        tokio::spawn(connection);
+        serve_one(stream);
     }
     if on_sigterm == OnSigterm::Die {
         return Ok(());
     }
-    drop((listener, alive));
+    // Connections that the kernel has accepted, and nobody here yet, would be reset with the listener.
+    let waiting = listener.into_std()?;
+    while let Ok((stream, _)) = waiting.accept() {
+        stream.set_nonblocking(true)?;
+        serve_one(TcpStream::from_std(stream)?);
+    }
+    drop((waiting, alive));
     end.send_replace(true);
     // Nothing is ever sent: this is ready when the last connection is gone.
     while all_gone.recv().await.is_some() {}
@@ -155,7 +172,7 @@ async fn drive<H: Future<Output = hyper::Result<()>>>(
         let idle_end = connection.idle_until(idle);
         tokio::select! {
             ended = hyper.as_mut() => return ended.map_err(io::Error::other),
-            () = connection.told_to_end(), if !told => {
+            () = connection.may_end(), if !told => {
                 told = true;
                 shut_down(hyper.as_mut());
             }
