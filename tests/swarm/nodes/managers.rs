@@ -9,7 +9,7 @@ use super::{NODES, addresses, real_service, require_stack, served, wait_served};
 use crate::client::get_from;
 use crate::docker::{Deployed, docker, docker_on};
 use crate::exchange::Failure;
-use crate::lab::{AGENT, extended, script, stdout, wait_for};
+use crate::lab::{AGENT, admin_of, extended, script, stdout, wait_for};
 
 /// How long managers are silent.
 fn silence() -> Duration {
@@ -93,6 +93,9 @@ fn the_only_managers_engine_stands_still_and_an_edge_that_is_killed_serves_on() 
     let here = served(real_service("kept1").on_node(1), "kept1", &NODES);
     let there = real_service("kept2").global().args(&["--constraint", "node.hostname!=node1"]);
     let there = served(there, "kept2", &NODES);
+    for node in NODES {
+        wait_listed(node, &["kept1.1", "kept2."]);
+    }
     let loads = [Everywhere::start("kept1.test", &[1]), Everywhere::start("kept2.test", &[2, 3])];
     let frozen = Broken::engine_frozen(1);
     thread::sleep(silence());
@@ -117,6 +120,19 @@ fn the_only_managers_engine_stands_still_and_an_edge_that_is_killed_serves_on() 
     thread::sleep(Duration::from_secs(10));
     load.stop().assert_nothing_failed("the manager returns, and a label changes");
     drop(here);
+}
+
+/// Waits until an edge has heard from an agent which replicas there are, so that it has saved them: it serves
+/// before that, as DNS is faster, and names those after their addresses.
+fn wait_listed(node: u8, names: &[&str]) {
+    wait_for(&format!("node {node} to know all tasks"), Duration::from_mins(1), || {
+        let endpoints = admin_of(node, "/api/v1/endpoints")?;
+        let endpoints: Vec<serde_json::Value> = serde_json::from_str(&endpoints).ok()?;
+        let listed: Vec<_> = endpoints.iter().filter_map(|it| it.get("name")?.as_str()).collect();
+        let is_listed = |name: &&str| listed.iter().any(|it| it.starts_with(*name));
+        let by_task = listed.iter().all(|name| !name.contains(".10.200."));
+        (by_task && names.iter().all(is_listed)).then_some(())
+    });
 }
 
 fn manager_answers(node: u8) -> bool {
