@@ -87,7 +87,7 @@ impl Silence {
         if self.unanswered.load(Relaxed) == 0 {
             return 0;
         }
-        let lasts = now.since(self.since());
+        let lasts = now.since(Timestamp::from_micros(self.since.load(Relaxed)));
         if lasts >= END {
             return 0;
         }
@@ -100,10 +100,6 @@ impl Silence {
     pub fn is_doubtful(&self, now: Timestamp) -> bool {
         let unheard = now.since(Timestamp::from_micros(self.reached.load(Relaxed)));
         self.weight(now) > 0 && unheard >= Duration::from_micros(self.unit())
-    }
-
-    fn since(&self) -> Timestamp {
-        Timestamp::from_micros(self.since.load(Relaxed))
     }
 
     /// How long a silence makes it weigh one more, in microseconds.
